@@ -1,0 +1,1 @@
+//! The configuration file, parsed and checked into resolved structs.

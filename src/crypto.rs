@@ -1,0 +1,238 @@
+//! The cryptographic primitives that Claviger uses, and the only file that names the library behind them.
+//!
+//! AES-256-GCM (NIST SP 800-38D), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104), SHA-2 and SHA-1
+//! (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018).
+
+use std::num::NonZeroU32;
+
+use ring::rand::SecureRandom as _;
+use ring::{aead, digest, hkdf, hmac, pbkdf2, rand};
+
+use crate::secret::{InvalidSecret, Secret};
+
+/// Bytes of an AES-GCM nonce.
+pub const NONCE_LEN: usize = 12;
+/// Bytes of an AES-GCM tag.
+pub const TAG_LEN: usize = 16;
+/// Bytes that sealing adds when the nonce is stored in front: nonce and tag.
+pub const SEAL_OVERHEAD: usize = NONCE_LEN + TAG_LEN;
+/// Most plaintext bytes of one AES-GCM message (SP 800-38D: 2^36 - 32).
+const GCM_LIMIT: u64 = (1 << 36) - 32;
+
+/// What was opened is not what was sealed under this key and associated data. It says no more on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not authentic")]
+pub struct NotAuthentic;
+
+/// The operating system's random generator failed. Nothing can be done safely without it.
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system's random number generator failed")]
+pub struct RandomFailed;
+
+impl From<InvalidSecret> for RandomFailed {
+    fn from(_: InvalidSecret) -> Self {
+        // An all-zero draw of 16 bytes or more is a broken generator, not chance.
+        Self
+    }
+}
+
+/// Fills `bytes` from the operating system's generator.
+///
+/// # Errors
+/// [`RandomFailed`].
+pub fn random_fill(bytes: &mut [u8]) -> Result<(), RandomFailed> {
+    rand::SystemRandom::new().fill(bytes).map_err(|_| RandomFailed)
+}
+
+/// `N` random bytes that are not secret: nonces and identifiers.
+///
+/// # Errors
+/// [`RandomFailed`].
+pub fn random_array<const N: usize>() -> Result<[u8; N], RandomFailed> {
+    let mut bytes = [0; N];
+    random_fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A fresh random key.
+///
+/// # Errors
+/// [`RandomFailed`].
+pub fn random_secret<const N: usize>() -> Result<Secret<N>, RandomFailed> {
+    Secret::try_fill(|bytes| random_fill(bytes))
+}
+
+/// An expanded AES-256-GCM key.
+pub struct AeadKey(aead::LessSafeKey);
+
+impl AeadKey {
+    /// Expands `key`.
+    pub fn new(key: &Secret<32>) -> Self {
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key.expose()).expect("AES-256-GCM keys have 32 bytes");
+        Self(aead::LessSafeKey::new(key))
+    }
+
+    /// Encrypts `buffer` in place and returns the tag. The caller never uses a nonce twice under one key.
+    ///
+    /// # Panics
+    /// When `buffer` is longer than the 64 GiB that AES-GCM allows; no caller seals more than 5 MiB.
+    pub fn seal_in_place(&self, nonce: [u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG_LEN] {
+        assert!((buffer.len() as u64) < GCM_LIMIT, "message too long for AES-GCM");
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        let tag = self.0.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), buffer);
+        let tag = tag.expect("sealing fails only on messages over 64 GiB");
+        tag.as_ref().try_into().expect("AES-GCM tags have 16 bytes")
+    }
+
+    /// Decrypts `ciphertext ‖ tag` in place and returns the plaintext part of the buffer.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`]; the buffer then holds nothing usable.
+    pub fn open_in_place<'b>(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        buffer: &'b mut [u8],
+    ) -> Result<&'b mut [u8], NotAuthentic> {
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        self.0.open_in_place(nonce, aead::Aad::from(aad), buffer).map_err(|_| NotAuthentic)
+    }
+
+    /// `nonce ‖ ciphertext ‖ tag` of `plaintext` with a random nonce.
+    ///
+    /// # Errors
+    /// [`RandomFailed`].
+    pub fn seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, RandomFailed> {
+        let nonce = random_array()?;
+        let mut sealed = Vec::with_capacity(plaintext.len() + SEAL_OVERHEAD);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plaintext);
+        let tag = self.seal_in_place(nonce, aad, &mut sealed[NONCE_LEN..]);
+        sealed.extend_from_slice(&tag);
+        Ok(sealed)
+    }
+
+    /// Opens what [`AeadKey::seal`] made. The plaintext is zeroized on drop.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`].
+    pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, NotAuthentic> {
+        let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(NotAuthentic)?;
+        let mut buffer = zeroize::Zeroizing::new(body.to_vec());
+        let length = self.open_in_place(*nonce, aad, &mut buffer)?.len();
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+}
+
+struct OutputLength(usize);
+
+impl hkdf::KeyType for OutputLength {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+/// `HKDF-SHA256[salt, info](ikm)` (RFC 5869), as a secret of `N` bytes; an empty `salt` is the RFC's "not provided".
+pub fn hkdf_sha256<const N: usize>(salt: &[u8], ikm: &[u8], info: &[u8]) -> Secret<N> {
+    let derived = Secret::try_fill(|out| {
+        hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
+            .extract(ikm)
+            .expand(&[info], OutputLength(N))
+            .and_then(|okm| okm.fill(out))
+            .map_err(|_| InvalidSecret::Zero)
+    });
+    derived.expect("HKDF-SHA256 gives up to 8,160 bytes, and not zeros")
+}
+
+/// HMAC-SHA256 of `message` under `key`.
+pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}
+
+/// A key from a passphrase: PBKDF2-HMAC-SHA256 (RFC 8018).
+pub fn pbkdf2_sha256(passphrase: &[u8], salt: &[u8], iterations: NonZeroU32) -> Secret<32> {
+    let derived = Secret::try_fill(|out| {
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, passphrase, out);
+        Ok::<(), InvalidSecret>(())
+    });
+    derived.expect("PBKDF2 does not give zeros")
+}
+
+/// Whether `a` and `b` are equal, in time that depends on their lengths only.
+pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    subtle::ConstantTimeEq::ct_eq(a, b).into()
+}
+
+/// The digests of [`Digest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// SHA-1: only because S3 clients may ask for it as a checksum.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+/// A running digest.
+#[derive(Clone)]
+pub struct Digest(digest::Context);
+
+impl Digest {
+    /// Starts one.
+    pub fn new(algorithm: DigestAlgorithm) -> Self {
+        Self(digest::Context::new(match algorithm {
+            DigestAlgorithm::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            DigestAlgorithm::Sha256 => &digest::SHA256,
+            DigestAlgorithm::Sha512 => &digest::SHA512,
+        }))
+    }
+
+    /// Takes `bytes` in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest: 20, 32 or 64 bytes.
+    pub fn finish(self) -> Vec<u8> {
+        self.0.finish().as_ref().to_vec()
+    }
+}
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seal_opens_only_with_the_same_key_and_aad() {
+        let key = AeadKey::new(&random_secret().expect("random"));
+        let other = AeadKey::new(&random_secret().expect("random"));
+        let mut sealed = key.seal(b"aad", b"record").expect("random");
+        assert_eq!(key.open(b"aad", &sealed).expect("opens").as_slice(), b"record");
+        assert!(key.open(b"axd", &sealed).is_err());
+        assert!(other.open(b"aad", &sealed).is_err());
+        sealed[NONCE_LEN] ^= 1;
+        assert!(key.open(b"aad", &sealed).is_err());
+        assert!(key.open(b"aad", &sealed[..27]).is_err());
+    }
+
+    #[test]
+    fn hkdf_rfc5869_case_3() {
+        let okm = hkdf_sha256::<42>(b"", &[0x0b; 22], b"");
+        assert_eq!(okm.expose()[..8], [0x8d, 0xa4, 0xe7, 0x75, 0xa5, 0x63, 0xc1, 0x8f]);
+        assert_eq!(okm.expose()[34..], [0x9d, 0x20, 0x13, 0x95, 0xfa, 0xa4, 0xb6, 0x1a, 0x96, 0xc8][2..]);
+    }
+
+    #[test]
+    fn hmac_rfc4231_case_2() {
+        let tag = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
+        assert_eq!(tag[..4], [0x5b, 0xdc, 0xc1, 0x46]);
+    }
+}

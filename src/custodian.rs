@@ -1,0 +1,1 @@
+//! The custodian: keyring and seal.

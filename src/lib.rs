@@ -1,0 +1,32 @@
+//! Claviger, an encrypting storage proxy with key custody.
+//!
+//! The modules stand on floors; a module imports only from strictly lower floors, and
+//! `tests/tidy.rs` enforces it. docs/ARCHITECTURE.md is the map in prose.
+//!
+//! ```text
+//! floor 5  cli, config      one file per subcommand; the only place where concrete parts are wired
+//! floor 4  proxy            listener side: authenticate, route, dispatch, respond
+//! floor 3  object           the S3 operations on encrypted objects
+//! floor 2  storage          client of the storage servers
+//!          custodian        the custodian's engine
+//! floor 1  format           the stored format, no I/O
+//!          custody          the Custodian trait, branch keys and their cache
+//!          s3               the S3 protocol, no I/O
+//! floor 0  crypto, secret, names, cbor, net, telemetry
+//! ```
+
+pub mod cbor;
+pub mod cli;
+pub mod config;
+pub mod crypto;
+pub mod custodian;
+pub mod custody;
+pub mod format;
+pub mod names;
+pub mod net;
+pub mod object;
+pub mod proxy;
+pub mod s3;
+pub mod secret;
+pub mod storage;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! The `claviger` binary: everything is in the library's `cli`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The network: TLS, listeners with limits and drain, the one HTTP client.

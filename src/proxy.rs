@@ -1,0 +1,1 @@
+//! The listener side: authenticate, route, dispatch, respond.

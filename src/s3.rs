@@ -1,0 +1,11 @@
+//! The S3 protocol, no I/O: bytes and header maps in, values out.
+
+pub mod checksum;
+pub mod chunked;
+pub mod error;
+pub mod etag;
+pub mod operation;
+pub mod range;
+pub mod sigv4;
+pub mod target;
+pub mod xml;

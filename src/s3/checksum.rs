@@ -1,0 +1,1 @@
+//! Checksums that S3 clients ask for.

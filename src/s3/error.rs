@@ -1,0 +1,1 @@
+//! S3 error codes and their XML.

@@ -1,0 +1,1 @@
+//! How storage ETags look to clients, and back.

@@ -1,0 +1,1 @@
+//! Which operation a request asks for.

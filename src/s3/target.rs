@@ -1,0 +1,1 @@
+//! Bucket and key from host and path.

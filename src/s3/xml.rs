@@ -1,0 +1,1 @@
+//! The XML bodies of S3, read strictly and rewritten.

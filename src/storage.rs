@@ -1,0 +1,1 @@
+//! Client of the storage servers: re-sign, send, pool, retry.
