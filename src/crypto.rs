@@ -41,6 +41,10 @@ impl From<InvalidSecret> for RandomFailed {
 /// # Errors
 /// [`RandomFailed`].
 pub fn random_fill(bytes: &mut [u8]) -> Result<(), RandomFailed> {
+    #[cfg(test)]
+    if testing::fill(bytes) {
+        return Ok(());
+    }
     rand::SystemRandom::new().fill(bytes).map_err(|_| RandomFailed)
 }
 
@@ -204,6 +208,36 @@ impl Digest {
 /// SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}
+
+/// Repeatable "random" bytes for the format's test vectors; not compiled into the program.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static DRAWS: RefCell<Option<(String, u64)>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `work` with draws that depend on `seed` only: draw n gives SHA-256(seed ‖ n as u64 ‖ block as u64), block after block.
+    pub(crate) fn with_seed<T>(seed: &str, work: impl FnOnce() -> T) -> T {
+        DRAWS.set(Some((seed.to_owned(), 0)));
+        let result = work();
+        DRAWS.set(None);
+        result
+    }
+
+    pub(super) fn fill(bytes: &mut [u8]) -> bool {
+        DRAWS.with_borrow_mut(|draws| {
+            let Some((seed, draw)) = draws else { return false };
+            for (block, chunk) in (0u64..).zip(bytes.chunks_mut(32)) {
+                let message = [seed.as_bytes(), &draw.to_be_bytes(), &block.to_be_bytes()].concat();
+                chunk.copy_from_slice(&super::sha256(&message)[..chunk.len()]);
+            }
+            *draw += 1;
+            true
+        })
+    }
 }
 
 #[cfg(test)]
