@@ -55,7 +55,8 @@ impl Presented {
         }
     }
 
-    /// The access key id, as the client wrote it.
+    /// The access key id, as the client wrote it. A signature in the header does not cover it: it is bound to the
+    /// request only by the secret that the caller finds under it, so no two access keys may share a secret.
     pub fn access_key(&self) -> &str {
         &self.access_key
     }

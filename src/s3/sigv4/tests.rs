@@ -1,6 +1,9 @@
-//! AWS's published examples.
+//! AWS's published examples, clients' own signatures, and what tampering, clocks and junk do.
 
+mod clients;
+mod presenting;
 mod published;
+mod tampering;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
@@ -36,6 +39,11 @@ impl Request {
     fn append(&mut self, name: &str, value: &str) {
         let name = HeaderName::try_from(name).expect("a header name");
         self.headers.append(name, HeaderValue::try_from(value).expect("a header value"));
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.headers.remove(name);
+        self.append(name, value);
     }
 
     fn view(&self) -> RequestView<'_> {
