@@ -1,0 +1,154 @@
+//! Branch keys leased for reading: cached for one caller each, for at most the read lease.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::custody::CustodyError;
+use crate::custody::branch::{BranchKey, ReadingKey};
+use crate::custody::caller::Caller;
+use crate::custody::context::BranchContext;
+use crate::custody::lease::LeaseSettings;
+use crate::custody::wrapped::WrappedKey;
+use crate::names::KekName;
+
+use super::BranchKeyError;
+use super::flight::Flights;
+use super::generations::Generations;
+use super::lessor::{Granted, Lessor};
+use super::refusals::Refusals;
+
+/// What a lease is for. All of the context is in it, so that an entry serves only envelopes that agree in everything.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct ReadId {
+    pub(super) kek: KekName,
+    pub(super) context: BranchContext,
+    pub(super) caller: Caller,
+}
+
+/// A question to the custodian. The copy is part of it: an attacker who puts garbage beside a good branch key's id
+/// must not have the refusal handed to those who come with the good copy.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Question {
+    id: ReadId,
+    copy: [u8; 32],
+}
+
+struct Entry {
+    key: ReadingKey,
+    refresh_from: Instant,
+}
+
+struct Hit {
+    key: ReadingKey,
+    /// The holder of this hit is the one to renew the entry.
+    refresh: bool,
+}
+
+pub(super) struct ReadCache {
+    lessor: Arc<Lessor>,
+    entries: Mutex<Generations<ReadId, Entry>>,
+    refusals: Mutex<Refusals<Question>>,
+    flights: Flights<Question, Result<ReadingKey, BranchKeyError>>,
+}
+
+impl ReadCache {
+    pub(super) fn new(lessor: Arc<Lessor>) -> Self {
+        Self {
+            entries: Mutex::new(Generations::new(lessor.settings.read_entries_max)),
+            refusals: Mutex::new(Refusals::new(&lessor.settings)),
+            flights: Flights::new(),
+            lessor,
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Generations<ReadId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals<Question>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn key(self: &Arc<Self>, id: ReadId, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
+        if let Some(hit) = self.hit(&id) {
+            if hit.refresh {
+                self.refresh(id, hit.key.wrapped().clone());
+            }
+            return Ok(hit.key);
+        }
+        let question = Question { id, copy: copy.fingerprint() };
+        if let Some(refused) = self.refusals().of(&question.id.context.bucket, &question) {
+            return Err(refused);
+        }
+        let (cache, asked, copy) = (Arc::clone(self), question.clone(), copy.clone());
+        let work = || async move { cache.fetch_unless_there(asked, &copy).await };
+        self.flights.join(question, work).await.unwrap_or(Err(BranchKeyError::NotReady))
+    }
+
+    fn hit(&self, id: &ReadId) -> Option<Hit> {
+        let mut entries = self.entries();
+        let entry = entries.get(id)?;
+        if !entry.key.is_usable() {
+            entries.remove(id);
+            return None;
+        }
+        let now = Instant::now();
+        let refresh = now >= entry.refresh_from;
+        if refresh {
+            entry.refresh_from = now + LeaseSettings::refresh_pause(self.lessor.settings.read_lease());
+        }
+        Some(Hit { key: entry.key.clone(), refresh })
+    }
+
+    /// Renews in the background, with the copy that opened before and not with one that an envelope brought.
+    fn refresh(self: &Arc<Self>, id: ReadId, copy: WrappedKey) {
+        let question = Question { id, copy: copy.fingerprint() };
+        let (cache, asked) = (Arc::clone(self), question.clone());
+        self.flights.start(question, || async move {
+            let result = cache.fetch(&asked, &copy).await;
+            if let Err(BranchKeyError::Custody(error)) = &result
+                && matches!(**error, CustodyError::Denied | CustodyError::Disabled | CustodyError::UnknownKek)
+            {
+                cache.withdraw(&asked.id);
+            }
+            result
+        });
+    }
+
+    /// The custodian took its grant back: the lease ends now, also for streams under way.
+    fn withdraw(&self, id: &ReadId) {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get(id) {
+            entry.key.material().revoke();
+        }
+        entries.remove(id);
+    }
+
+    async fn fetch_unless_there(&self, question: Question, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
+        // Another flight may have landed between the caller's look and the start of this one.
+        if let Some(hit) = self.hit(&question.id) {
+            return Ok(hit.key);
+        }
+        let result = self.fetch(&question, copy).await;
+        if let Err(error) = &result {
+            let bucket = question.id.context.bucket.clone();
+            self.refusals().remember(&bucket, question, error);
+        }
+        result
+    }
+
+    async fn fetch(&self, question: &Question, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
+        let ReadId { kek, context, caller } = &question.id;
+        let Granted { material, asked } = self.lessor.open(kek, context, copy, caller).await?;
+        let lease = self.lessor.settings.read_lease();
+        let key = ReadingKey::new(BranchKey::new(material, asked + lease));
+        let refresh_from = asked + self.lessor.settings.refresh_after(lease);
+        self.entries().insert(question.id.clone(), Entry { key: key.clone(), refresh_from });
+        Ok(key)
+    }
+
+    pub(super) fn forget_revoked(&self) {
+        self.entries().retain(|_, entry| !entry.key.is_revoked());
+    }
+}

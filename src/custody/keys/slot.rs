@@ -1,0 +1,214 @@
+//! The current branch keys for writing of one (KEK, purpose, bucket), and who may use them until when. No I/O.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::custody::branch::{BranchKey, Material, WritingKey};
+use crate::custody::caller::Caller;
+use crate::custody::lease::LeaseSettings;
+use crate::names::{KekName, LogicalBucket, Purpose};
+
+use super::lessor::Granted;
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct SlotId {
+    pub(super) kek: KekName,
+    pub(super) purpose: Purpose,
+    pub(super) bucket: LogicalBucket,
+}
+
+struct Lease {
+    ends: Instant,
+    refresh_from: Instant,
+    /// Renewals in the background are let rest until then.
+    quiet_until: Instant,
+}
+
+impl Lease {
+    fn from(asked: Instant, settings: &LeaseSettings) -> Self {
+        let lease = settings.write_lease();
+        Self { ends: asked + lease, refresh_from: asked + settings.refresh_after(lease), quiet_until: asked }
+    }
+}
+
+/// A branch key in use for writing, with what was written under it.
+struct CurrentKey {
+    material: Arc<Material>,
+    born: Instant,
+    objects: u64,
+    bytes: u64,
+    leases: HashMap<Caller, Lease>,
+}
+
+impl CurrentKey {
+    fn new(granted: Granted, caller: &Caller, settings: &LeaseSettings) -> Self {
+        let Granted { material, asked } = granted;
+        let leases = HashMap::from([(caller.clone(), Lease::from(asked, settings))]);
+        Self { material, born: asked, objects: 0, bytes: 0, leases }
+    }
+
+    fn age_s(&self) -> u64 {
+        self.born.elapsed().as_secs()
+    }
+
+    /// Revoked, or at one of its limits.
+    fn is_spent(&self, settings: &LeaseSettings) -> bool {
+        self.material.is_revoked()
+            || self.objects >= settings.write_objects_max
+            || self.bytes >= settings.write_bytes_max
+            || self.age_s() >= settings.write_age_max_s
+    }
+
+    /// Spent, or so near to it that a replacement is due.
+    fn is_worn(&self, settings: &LeaseSettings) -> bool {
+        self.is_spent(settings)
+            || settings.is_worn(self.objects, settings.write_objects_max)
+            || settings.is_worn(self.bytes, settings.write_bytes_max)
+            || settings.is_worn(self.age_s(), settings.write_age_max_s)
+    }
+
+    /// When the key is spent of old age, however long the lease.
+    fn dies(&self, settings: &LeaseSettings) -> Instant {
+        self.born + Duration::from_secs(settings.write_age_max_s)
+    }
+
+    fn is_fresh_for(&self, caller: &Caller) -> bool {
+        self.leases.get(caller).is_some_and(|lease| Instant::now() < lease.refresh_from)
+    }
+
+    fn take(&mut self, caller: &Caller, bytes: u64, settings: &LeaseSettings) -> Option<Taken> {
+        if self.is_spent(settings) {
+            return None;
+        }
+        let now = Instant::now();
+        let (worn, dies) = (self.is_worn(settings), self.dies(settings));
+        let lease = self.leases.get_mut(caller).filter(|lease| now < lease.ends)?;
+        let ends = lease.ends.min(dies);
+        let renew = (worn || now >= lease.refresh_from) && now >= lease.quiet_until;
+        if renew {
+            lease.quiet_until = now + LeaseSettings::refresh_pause(settings.write_lease());
+        }
+        self.objects += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        let key = WritingKey::assume_generated(BranchKey::new(Arc::clone(&self.material), ends));
+        Some(Taken { key, renew })
+    }
+
+    /// Extends or grants a lease. Where there is no room for another caller, it is not kept.
+    fn grant(&mut self, caller: &Caller, asked: Instant, settings: &LeaseSettings) {
+        if self.leases.len() >= settings.write_callers_max.max(1) {
+            let now = Instant::now();
+            self.leases.retain(|_, lease| now < lease.ends);
+        }
+        if self.leases.len() < settings.write_callers_max.max(1) || self.leases.contains_key(caller) {
+            self.leases.insert(caller.clone(), Lease::from(asked, settings));
+        }
+    }
+}
+
+/// A key for one object.
+pub(super) struct Taken {
+    pub(super) key: WritingKey,
+    /// The holder is the one to renew the lease or replace the key.
+    pub(super) renew: bool,
+}
+
+/// What has to be done so that a caller can write.
+pub(super) enum Plan {
+    Nothing,
+    /// Ask the custodian whether the caller may use the shared key.
+    Authorise(Arc<Material>),
+    /// There is no shared key, or it is worn.
+    Generate,
+    /// The caller may not unwrap, and its own key is due.
+    GenerateOwn,
+}
+
+#[derive(Default)]
+struct State {
+    shared: Option<CurrentKey>,
+    own: HashMap<Caller, CurrentKey>,
+}
+
+#[derive(Default)]
+pub(super) struct Slot {
+    state: Mutex<State>,
+    /// Held while a shared key is generated, so that there is only one.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key for an object of `bytes` bytes, if the caller has a lease on one that is not spent. It is counted.
+    pub(super) fn take(&self, caller: &Caller, bytes: u64, settings: &LeaseSettings) -> Option<Taken> {
+        let mut state = self.state();
+        let own = state.own.get_mut(caller).and_then(|own| own.take(caller, bytes, settings));
+        own.or_else(|| state.shared.as_mut()?.take(caller, bytes, settings))
+    }
+
+    pub(super) fn plan(&self, caller: &Caller, settings: &LeaseSettings) -> Plan {
+        let mut state = self.state();
+        let now = Instant::now();
+        state.own.retain(|_, own| !own.is_spent(settings) && own.leases.values().any(|lease| now < lease.ends));
+        if let Some(own) = state.own.get(caller) {
+            let good = own.is_fresh_for(caller) && !own.is_worn(settings);
+            return if good { Plan::Nothing } else { Plan::GenerateOwn };
+        }
+        match &state.shared {
+            Some(shared) if shared.is_worn(settings) => Plan::Generate,
+            Some(shared) if shared.is_fresh_for(caller) => Plan::Nothing,
+            Some(shared) => Plan::Authorise(Arc::clone(&shared.material)),
+            None => Plan::Generate,
+        }
+    }
+
+    pub(super) fn put_shared(&self, granted: Granted, caller: &Caller, settings: &LeaseSettings) {
+        self.state().shared = Some(CurrentKey::new(granted, caller, settings));
+    }
+
+    pub(super) fn put_own(&self, granted: Granted, caller: &Caller, settings: &LeaseSettings) {
+        let mut state = self.state();
+        if let Some(shared) = &mut state.shared {
+            shared.leases.remove(caller);
+        }
+        if state.own.len() < settings.write_callers_max.max(1) || state.own.contains_key(caller) {
+            state.own.insert(caller.clone(), CurrentKey::new(granted, caller, settings));
+        }
+    }
+
+    /// The custodian granted `material` to `caller` when asked at `asked`.
+    pub(super) fn grant(&self, material: &Arc<Material>, caller: &Caller, asked: Instant, settings: &LeaseSettings) {
+        let mut state = self.state();
+        let shared = state.shared.as_mut().filter(|shared| Arc::ptr_eq(&shared.material, material));
+        if let Some(shared) = shared {
+            shared.grant(caller, asked, settings);
+        }
+    }
+
+    /// The caller has lost what it had here.
+    pub(super) fn withdraw(&self, caller: &Caller) {
+        let mut state = self.state();
+        state.own.remove(caller);
+        if let Some(shared) = &mut state.shared {
+            shared.leases.remove(caller);
+        }
+    }
+
+    /// The shared key is of no more use.
+    pub(super) fn drop_shared(&self, material: &Arc<Material>) {
+        let mut state = self.state();
+        state.shared.take_if(|shared| Arc::ptr_eq(&shared.material, material));
+    }
+
+    pub(super) fn forget_revoked(&self) {
+        let mut state = self.state();
+        state.shared.take_if(|shared| shared.material.is_revoked());
+        state.own.retain(|_, own| !own.material.is_revoked());
+    }
+}
