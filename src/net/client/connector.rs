@@ -1,0 +1,162 @@
+//! Connections for the client: a time-out over all of connecting, and answers before broken pipes.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use crate::net::BoxError;
+
+/// How long to go on reading after the peer stopped taking what we send.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// After this long without an acknowledgement the system gives a connection up, even while nobody polls it.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// Connecting took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {} s", .0.as_secs_f32())]
+struct ConnectTimedOut(Duration);
+
+/// Opens TCP and TLS connections.
+#[derive(Clone)]
+pub(super) struct Connector {
+    https: HttpsConnector<TcpConnector>,
+    timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(tls: rustls::ClientConfig, timeout: Duration) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_keepalive(Some(UNACKNOWLEDGED));
+        #[cfg(target_os = "linux")]
+        http.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+        Self { https: HttpsConnector::from((TcpConnector(http), tls)), timeout }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<AnswerFirst<TokioIo<TcpStream>>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.https.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let limit = self.timeout;
+        let connecting = tokio::time::timeout(limit, self.https.call(uri));
+        connecting.map(move |done| done.map_err(|_| ConnectTimedOut(limit))?).boxed()
+    }
+}
+
+/// The TCP half, below TLS.
+#[derive(Clone)]
+struct TcpConnector(HttpConnector);
+
+impl Service<Uri> for TcpConnector {
+    type Response = AnswerFirst<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        async move { Ok(AnswerFirst { inner: connecting.await?, broken: None }) }.boxed()
+    }
+}
+
+/// A stream whose broken writes wait for the reading side.
+///
+/// A server that refuses an upload early answers and closes; our next write then fails although its answer
+/// already lies in the receive buffer. So a write on a connection that the peer closed does not fail at once:
+/// it waits for [`ANSWER_GRACE`], in which the answer, or the end of the stream, is read.
+pub(super) struct AnswerFirst<T> {
+    inner: T,
+    broken: Option<(io::ErrorKind, Pin<Box<Sleep>>)>,
+}
+
+impl<T> AnswerFirst<T> {
+    fn write(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>>
+    where
+        T: Unpin,
+    {
+        if self.broken.is_none() {
+            match ready!(write(Pin::new(&mut self.inner), context)) {
+                Err(error) if is_closed_by_peer(&error) => {
+                    self.broken = Some((error.kind(), Box::pin(tokio::time::sleep(ANSWER_GRACE))));
+                }
+                written => return Poll::Ready(written),
+            }
+        }
+        match &mut self.broken {
+            Some((kind, grace)) => grace.as_mut().poll(context).map(|()| Err((*kind).into())),
+            None => Poll::Ready(Ok(0)),
+        }
+    }
+}
+
+fn is_closed_by_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+impl<T: Read + Unpin> Read for AnswerFirst<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<T: Write + Unpin> Write for AnswerFirst<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write(context, |inner, context| inner.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(context, |inner, context| inner.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+impl<T: Connection> Connection for AnswerFirst<T> {
+    fn connected(&self) -> Connected {
+        self.inner.connected()
+    }
+}

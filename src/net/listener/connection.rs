@@ -1,0 +1,240 @@
+//! One accepted connection: handshake, HTTP, the watch over its peer.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{ConnectionInfo, ListenerLimits};
+use crate::net::BoxError;
+use crate::net::progress::{Exchange, Progress, Snapshot};
+
+/// A request's handler panicked. hyper then closes the connection (or resets the HTTP/2 stream).
+#[derive(Debug, thiserror::Error)]
+#[error("the request's handler panicked")]
+struct HandlerPanicked;
+
+/// What all connections of a listener share.
+pub(super) struct Shared<S> {
+    service: S,
+    tls: Option<TlsAcceptor>,
+    limits: ListenerLimits,
+    builder: Builder<TokioExecutor>,
+    draining: watch::Receiver<bool>,
+    running: Arc<AtomicUsize>,
+}
+
+impl<S, F, B> Shared<S>
+where
+    S: Fn(Request<Incoming>, ConnectionInfo) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(
+        service: S,
+        tls: Option<Arc<ServerConfig>>,
+        limits: ListenerLimits,
+        draining: watch::Receiver<bool>,
+        running: Arc<AtomicUsize>,
+    ) -> Self {
+        let builder = http_builder(&limits);
+        Self { service, tls: tls.map(TlsAcceptor::from), limits, builder, draining, running }
+    }
+
+    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+        }
+        let Some(acceptor) = &self.tls else {
+            let info = ConnectionInfo { peer, tls: false, client_certificate: None };
+            let builder = self.builder.clone();
+            return self.serve_http(TokioIo::new(stream), info, builder).await;
+        };
+        let Some(stream) = self.handshake(acceptor, stream, peer).await else { return };
+        let (_, session) = stream.get_ref();
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        let client_certificate = certificate.map(|certificate| Arc::new(certificate.clone().into_owned()));
+        let info = ConnectionInfo { peer, tls: true, client_certificate };
+        let builder = match session.alpn_protocol() {
+            Some(b"h2") => self.builder.clone().http2_only(),
+            _ => self.builder.clone().http1_only(),
+        };
+        self.serve_http(TokioIo::new(stream), info, builder).await;
+    }
+
+    async fn handshake(
+        &self,
+        acceptor: &TlsAcceptor,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
+        let accepting = tokio::time::timeout(self.limits.handshake_timeout, acceptor.accept(stream));
+        let accepted = tokio::select! {
+            accepted = accepting => accepted,
+            () = drain_begins(self.draining.clone()) => return None,
+        };
+        match accepted {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "TLS handshake took too long");
+                None
+            }
+        }
+    }
+
+    async fn serve_http<I>(self: Arc<Self>, io: I, info: ConnectionInfo, builder: Builder<TokioExecutor>)
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let progress = Progress::new();
+        let peer = info.peer;
+        let service = service_fn(|request| Arc::clone(&self).answer(request, info.clone(), progress.begin(true)));
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut overdue = pin!(progress.peer_overdue(|now| self.patience(now)));
+        let mut drain = pin!(drain_begins(self.draining.clone()));
+        let mut closing = false;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = &mut drain, if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                now = &mut overdue => {
+                    tracing::debug!(%peer, requests = now.open, "closing a connection that its peer does not use");
+                    if now.open == 0 && now.begun > 0 {
+                        connection.as_mut().graceful_shutdown();
+                        let grace = tokio::time::timeout(self.limits.header_timeout, connection.as_mut());
+                        break grace.await.unwrap_or(Ok(()));
+                    }
+                    return;
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a connection ended with an error");
+        }
+    }
+
+    /// How long the peer may be waited for in this state.
+    fn patience(&self, now: &Snapshot) -> Duration {
+        match (now.begun, now.open) {
+            (0, _) => self.limits.header_timeout,
+            (_, 0) => self.limits.idle_timeout,
+            _ => self.limits.stall_timeout,
+        }
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        info: ConnectionInfo,
+        exchange: Exchange,
+    ) -> Result<Response<Counted<B>>, HandlerPanicked> {
+        let peer = info.peer;
+        let mut ticket = Ticket::new(exchange, Arc::clone(&self.running));
+        let answering = AssertUnwindSafe(async { (self.service)(request, info).await });
+        let response = answering.catch_unwind().await.map_err(|_| {
+            tracing::error!(%peer, "a request's handler panicked; its connection is closed");
+            HandlerPanicked
+        })?;
+        ticket.exchange.turn(false);
+        Ok(response.map(|inner| Counted { inner, ticket }))
+    }
+}
+
+fn http_builder(limits: &ListenerLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX).max(8192))
+        .max_headers(limits.max_headers);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits.max_header_bytes)
+        .max_concurrent_streams(limits.http2_max_streams)
+        .initial_stream_window_size(limits.http2_stream_window)
+        .initial_connection_window_size(limits.http2_connection_window)
+        .max_send_buf_size(limits.http2_send_buffer)
+        .keep_alive_interval(limits.http2_ping_interval)
+        .keep_alive_timeout(limits.http2_ping_interval);
+    builder
+}
+
+async fn drain_begins(mut draining: watch::Receiver<bool>) {
+    // An error means that the listener's task is gone, which ends its connections too.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Counts a request from its head to the end of its response.
+struct Ticket {
+    exchange: Exchange,
+    running: Arc<AtomicUsize>,
+}
+
+impl Ticket {
+    fn new(exchange: Exchange, running: Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Self { exchange, running }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A response's body that notes whether it or the peer is being waited for.
+pub(super) struct Counted<B> {
+    inner: B,
+    ticket: Ticket,
+}
+
+impl<B: Body + Unpin> Body for Counted<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        self.ticket.exchange.turn(frame.is_pending());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

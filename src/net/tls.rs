@@ -1,0 +1,291 @@
+//! TLS configurations from PEM files.
+//!
+//! **Invariant:** TLS 1.2 and 1.3 only, with one explicitly named provider. A client trusts either the
+//! given CA file and nothing else, or the web's public roots; verification cannot be turned off.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring as provider;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+/// Most bytes of a PEM file: the largest CA bundles have a third of that.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A certificate or key file does not do.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: check that it exists and that this user may read it")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is far too large to be what it should be.
+    #[error("{path} is larger than 1 MiB: this is not a PEM file of certificates or a key")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The private key can be read or written by every user of the machine.
+    #[error("{path} holds a private key and is open to all users (mode {mode:03o}): run `chmod o-rwx` on it")]
+    OpenToAll {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file's PEM sections are broken.
+    #[error("{path} is not well-formed PEM: it may be cut short; write it anew")]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+        /// Where it breaks.
+        source: pem::Error,
+    },
+    /// There is no certificate in the file.
+    #[error("{path} holds no certificate: expected PEM sections `BEGIN CERTIFICATE`")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no private key in the file that can be used as it is.
+    #[error(
+        "{path} holds no usable private key: expected one PEM section `BEGIN PRIVATE KEY` (or `RSA`, `EC`), not encrypted"
+    )]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate in a CA file is not usable as a root.
+    #[error("{path} holds a certificate that cannot be trusted as a CA")]
+    BadRoot {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// Certificate and key do not form an identity.
+    #[error("the certificate in {certificates} and the key in {key} do not go together")]
+    Identity {
+        /// The certificate file.
+        certificates: PathBuf,
+        /// The key file.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// No verifier of client certificates can be made of the CA file.
+    #[error("{path} cannot serve as the CA of client certificates")]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: VerifierBuilderError,
+    },
+    /// The provider does not do TLS 1.2 and 1.3: a build without them.
+    #[error("this build does not support TLS 1.2 and 1.3")]
+    Versions(#[source] rustls::Error),
+}
+
+/// Where a party's certificate chain (leaf first) and private key lie, both PEM.
+#[derive(Debug, Clone)]
+pub struct IdentityFiles {
+    /// The certificate chain.
+    pub certificates: PathBuf,
+    /// The private key: PKCS#8, PKCS#1 or SEC1, not encrypted, not open to all users.
+    pub key: PathBuf,
+}
+
+/// How a client verifies servers and shows itself.
+#[derive(Debug, Clone, Default)]
+pub struct ClientTls {
+    /// PEM file of the only CAs to trust; without it the web's public roots.
+    pub ca_file: Option<PathBuf>,
+    /// The client's own certificate, for servers that ask for one.
+    pub identity: Option<IdentityFiles>,
+}
+
+/// A server's TLS configuration, offering HTTP/2 and HTTP/1.1. With `client_ca`, every client must show a
+/// certificate that one of the CAs in that file signed.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn server_config(identity: &IdentityFiles, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(provider::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Versions)?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+    };
+    let (certificates, key) = load_identity(identity)?;
+    let mut config = builder.with_single_cert(certificates, key).map_err(|source| mismatch(identity, source))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A client's TLS configuration. It offers HTTP/1.1 only, as [`crate::net::client`] speaks nothing else.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn client_config(tls: &ClientTls) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Versions)?;
+    let roots = match &tls.ca_file {
+        Some(path) => load_roots(path)?,
+        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+    };
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match &tls.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (certificates, key) = load_identity(identity)?;
+            builder.with_client_auth_cert(certificates, key).map_err(|source| mismatch(identity, source))?
+        }
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn client_verifier(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(load_roots(path)?), provider)
+        .build()
+        .map_err(|source| TlsError::ClientCa { path: path.into(), source })
+}
+
+fn mismatch(identity: &IdentityFiles, source: rustls::Error) -> TlsError {
+    TlsError::Identity { certificates: identity.certificates.clone(), key: identity.key.clone(), source }
+}
+
+fn load_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in load_certificates(path)? {
+        roots.add(certificate).map_err(|source| TlsError::BadRoot { path: path.into(), source })?;
+    }
+    Ok(roots)
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn load_identity(identity: &IdentityFiles) -> Result<Identity, TlsError> {
+    Ok((load_certificates(&identity.certificates)?, load_key(&identity.key)?))
+}
+
+fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read_all(path, open(path)?)?;
+    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|source| TlsError::NotPem { path: path.into(), source })?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate { path: path.into() });
+    }
+    Ok(certificates)
+}
+
+fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let file = open(path)?;
+    refuse_open_to_all(path, &file)?;
+    let text = read_all(path, file)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
+        pem::Error::NoItemsFound => TlsError::NoKey { path: path.into() },
+        source => TlsError::NotPem { path: path.into(), source },
+    })
+}
+
+/// Asks the open file, not the path, so that nobody can swap it in between.
+#[cfg(unix)]
+fn refuse_open_to_all(path: &Path, file: &File) -> Result<(), TlsError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = file.metadata().map_err(|source| TlsError::Read { path: path.into(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(TlsError::OpenToAll { path: path.into(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_open_to_all(_: &Path, _: &File) -> Result<(), TlsError> {
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<File, TlsError> {
+    File::open(path).map_err(|source| TlsError::Read { path: path.into(), source })
+}
+
+/// The whole file. The buffer has its final size from the start: growing would leave copies of a key behind.
+fn read_all(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let read_error = |source| TlsError::Read { path: path.into(), source };
+    let length = file.metadata().map_err(read_error)?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(TlsError::TooLarge { path: path.into() });
+    }
+    let room = usize::try_from(length).map_err(|_| TlsError::TooLarge { path: path.into() })?;
+    let mut text = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
+    file.take(MAX_FILE_BYTES).read_to_end(&mut text).map_err(read_error)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tests::{Ca, write_file};
+
+    #[test]
+    fn a_good_identity_loads_for_server_and_client() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let ca = Ca::new(dir.path(), "ca");
+        let identity = ca.issue("server", &["localhost"]);
+        let server = server_config(&identity, Some(&ca.file)).expect("good files");
+        assert_eq!(server.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+        client_config(&ClientTls { ca_file: Some(ca.file.clone()), identity: Some(identity) }).expect("good files");
+        client_config(&ClientTls::default()).expect("public roots");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_world_readable_key_is_refused_by_name() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let identity = Ca::new(dir.path(), "ca").issue("server", &["localhost"]);
+        std::fs::set_permissions(&identity.key, std::fs::Permissions::from_mode(0o644)).expect("own file");
+        let error = server_config(&identity, None).expect_err("open to all");
+        assert!(matches!(&error, TlsError::OpenToAll { path, mode: 0o644 } if *path == identity.key));
+        assert!(error.to_string().contains("chmod o-rwx"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let ca = Ca::new(dir.path(), "ca");
+        let one = ca.issue("one", &["localhost"]);
+        let two = ca.issue("two", &["localhost"]);
+        let with = |certificates: &Path, key: &Path| {
+            let files = IdentityFiles { certificates: certificates.into(), key: key.into() };
+            server_config(&files, None).expect_err("must be refused")
+        };
+        assert!(matches!(with(&one.certificates, &two.key), TlsError::Identity { .. }));
+        assert!(matches!(with(&dir.path().join("absent"), &one.key), TlsError::Read { .. }));
+        assert!(matches!(with(&one.key, &one.key), TlsError::NoCertificate { .. }));
+        assert!(matches!(with(&one.certificates, &write_file(dir.path(), "empty", b"")), TlsError::NoKey { .. }));
+        let cut = write_file(dir.path(), "cut", b"-----BEGIN CERTIFICATE-----\nMIIB\n");
+        assert!(matches!(with(&cut, &one.key), TlsError::NotPem { .. }));
+        let garbage = write_file(dir.path(), "bad", b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+        assert!(matches!(server_config(&one, Some(&garbage)), Err(TlsError::BadRoot { .. })));
+    }
+}
