@@ -1,7 +1,10 @@
 //! The S3 protocol, no I/O: bytes and header maps in, values out.
 
+#![warn(clippy::indexing_slicing, clippy::as_conversions)]
+
 pub mod checksum;
 pub mod chunked;
+pub mod conditions;
 pub mod error;
 pub mod etag;
 pub mod operation;

@@ -1,1 +1,235 @@
-//! Which operation a request asks for.
+//! Which operation a request asks for, and what the client must be allowed for it.
+//!
+//! **Invariant:** an operation exists only for a request whose every query parameter is known for it. What is not
+//! known is `NotImplemented`: a storage server that ignores an unknown parameter would take `PUT key?new-thing` for
+//! a PutObject and keep its body in plaintext.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::names::LogicalBucket;
+
+use super::target::ObjectKey;
+
+mod headers;
+mod parse;
+mod refusal;
+mod sub_resource;
+
+pub use headers::{clean_response_headers, forwardable_request_headers, storage_request_id};
+pub use refusal::{OperationError, Unsupported};
+pub use sub_resource::{PassThrough, SubResource, Verb};
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// The list of buckets.
+    ListBuckets(ListBuckets),
+    /// Something about a bucket.
+    Bucket(LogicalBucket, BucketOperation),
+    /// Something about an object.
+    Object(LogicalBucket, ObjectKey, ObjectOperation),
+}
+
+/// What is asked of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BucketOperation {
+    /// Make it.
+    CreateBucket,
+    /// Does it exist?
+    HeadBucket,
+    /// Remove it.
+    DeleteBucket,
+    /// Where is it?
+    GetBucketLocation,
+    /// What is in it, version 1. The parameters go to the storage server as they are.
+    ListObjectsV1(Parameters),
+    /// What is in it, version 2. The parameters go to the storage server as they are.
+    ListObjectsV2(Parameters),
+    /// Delete many objects.
+    DeleteObjects {
+        /// Also where retention in governance mode forbids it.
+        bypasses_governance: bool,
+    },
+    /// Read or change a setting that carries no record data.
+    PassThrough(PassThrough),
+}
+
+/// What is asked of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectOperation {
+    /// Store it.
+    PutObject {
+        /// With headers that give others access to it.
+        grants: bool,
+        /// With headers that set a retention or legal hold.
+        locks: bool,
+    },
+    /// Its bytes.
+    GetObject(Read),
+    /// Its headers.
+    HeadObject(Read),
+    /// Delete it.
+    DeleteObject {
+        /// This version only.
+        version_id: Option<String>,
+        /// Also where retention in governance mode forbids it.
+        bypasses_governance: bool,
+    },
+    /// Read or change a setting that carries no record data.
+    PassThrough(PassThrough),
+}
+
+/// The parameters of GetObject and HeadObject.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    /// This version.
+    pub version_id: Option<String>,
+    /// Headers (`content-type`, …) that the answer shall have instead of the stored ones: the `response-*`
+    /// parameters. The proxy applies them; they never reach the storage server.
+    pub overrides: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The parameters of ListBuckets, which the proxy applies to its own list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListBuckets {
+    /// Only names that begin so.
+    pub prefix: Option<String>,
+    /// Only names after this one.
+    pub continuation_token: Option<String>,
+    /// At most that many, 1 to 10,000.
+    pub max_buckets: Option<usize>,
+}
+
+/// Query parameters that are known for an operation and go to the storage server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameters(Vec<(String, Option<String>)>);
+
+impl Parameters {
+    /// The decoded parameters in the client's order; `None` is one without `=`.
+    pub fn as_slice(&self) -> &[(String, Option<String>)] {
+        &self.0
+    }
+
+    /// The value of a parameter: `None` if it is absent, `Some("")` if it has none.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        Some(value.as_deref().unwrap_or_default())
+    }
+}
+
+/// What a client can be allowed. The configuration speaks of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Access {
+    /// Objects' bytes and headers, and their tags, ACLs, retention and legal holds.
+    Read,
+    /// Storing objects and their tags.
+    Write,
+    /// Deleting objects.
+    Delete,
+    /// What there is: buckets, keys, and the buckets' settings.
+    List,
+    /// Making and removing buckets.
+    Bucket,
+    /// Changing settings of buckets, and who else may use or must keep an object: ACLs, retention, legal holds,
+    /// also as headers of an upload, and deleting in spite of governance.
+    Configure,
+}
+
+impl Operation {
+    /// The bucket, if it is about one.
+    pub fn bucket(&self) -> Option<&LogicalBucket> {
+        match self {
+            Self::ListBuckets(_) => None,
+            Self::Bucket(bucket, _) | Self::Object(bucket, _, _) => Some(bucket),
+        }
+    }
+
+    /// The key, if it is about an object.
+    pub fn key(&self) -> Option<&ObjectKey> {
+        match self {
+            Self::ListBuckets(_) | Self::Bucket(..) => None,
+            Self::Object(_, key, _) => Some(key),
+        }
+    }
+
+    /// S3's name for it, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ListBuckets(_) => "ListBuckets",
+            Self::Bucket(_, operation) => operation.name(),
+            Self::Object(_, _, operation) => operation.name(),
+        }
+    }
+
+    /// The class of the operation, for metrics and logs: the first of [`Self::needs`].
+    pub fn class(&self) -> Access {
+        self.needs().first().copied().unwrap_or(Access::Configure)
+    }
+
+    /// Everything that the client must be allowed on the bucket, never empty. (ListBuckets needs [`Access::List`]
+    /// on each bucket that it shows.)
+    pub fn needs(&self) -> &'static [Access] {
+        match self {
+            Self::ListBuckets(_) => &[Access::List],
+            Self::Bucket(_, operation) => operation.needs(),
+            Self::Object(_, _, operation) => operation.needs(),
+        }
+    }
+}
+
+impl BucketOperation {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::CreateBucket => "CreateBucket",
+            Self::HeadBucket => "HeadBucket",
+            Self::DeleteBucket => "DeleteBucket",
+            Self::GetBucketLocation => "GetBucketLocation",
+            Self::ListObjectsV1(_) => "ListObjects",
+            Self::ListObjectsV2(_) => "ListObjectsV2",
+            Self::DeleteObjects { .. } => "DeleteObjects",
+            Self::PassThrough(pass) => pass.name(),
+        }
+    }
+
+    fn needs(&self) -> &'static [Access] {
+        match self {
+            Self::CreateBucket | Self::DeleteBucket => &[Access::Bucket],
+            Self::HeadBucket | Self::GetBucketLocation | Self::ListObjectsV1(_) | Self::ListObjectsV2(_) => {
+                &[Access::List]
+            }
+            Self::DeleteObjects { bypasses_governance } => deletion(*bypasses_governance),
+            Self::PassThrough(pass) => pass.needs(),
+        }
+    }
+}
+
+impl ObjectOperation {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::PutObject { .. } => "PutObject",
+            Self::GetObject(_) => "GetObject",
+            Self::HeadObject(_) => "HeadObject",
+            Self::DeleteObject { .. } => "DeleteObject",
+            Self::PassThrough(pass) => pass.name(),
+        }
+    }
+
+    fn needs(&self) -> &'static [Access] {
+        match self {
+            // As on AWS, where these headers need PutObjectAcl, PutObjectRetention or PutObjectLegalHold.
+            Self::PutObject { grants, locks } if *grants || *locks => &[Access::Write, Access::Configure],
+            Self::PutObject { .. } => &[Access::Write],
+            Self::GetObject(_) | Self::HeadObject(_) => &[Access::Read],
+            Self::DeleteObject { bypasses_governance, .. } => deletion(*bypasses_governance),
+            Self::PassThrough(pass) => pass.needs(),
+        }
+    }
+}
+
+fn deletion(bypasses_governance: bool) -> &'static [Access] {
+    if bypasses_governance { &[Access::Delete, Access::Configure] } else { &[Access::Delete] }
+}
+
+fn is_given(headers: &HeaderMap, name: &str) -> bool {
+    headers.get_all(name).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"false"))
+}
