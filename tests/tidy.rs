@@ -10,7 +10,7 @@ mod tokens;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rules::check;
+use rules::{check, test_only_modules};
 
 /// Folders of the package whose Rust files are held to the rules.
 const HELD: &[&str] = &["src", "tests", "benches", "fuzz/fuzz_targets"];
@@ -36,20 +36,27 @@ fn the_house_is_tidy() {
     }
     files.sort();
     assert!(files.iter().any(|file| file.ends_with("src/lib.rs")), "the walk did not even find src/lib.rs");
-    let mut violations = Vec::new();
-    for file in &files {
-        let source = fs::read_to_string(file).expect("a source file is readable UTF-8");
+    let read = |file: &PathBuf| {
         let relative = file.strip_prefix(package).expect("the walk starts in the package");
-        violations.extend(check(&relative.to_string_lossy().replace('\\', "/"), &source));
-    }
-    let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        let source = fs::read_to_string(file).expect("a source file is readable UTF-8");
+        (relative.to_string_lossy().replace('\\', "/"), source)
+    };
+    let files: Vec<(String, String)> = files.iter().map(read).collect();
+    let test_only: Vec<String> = files.iter().flat_map(|(path, source)| test_only_modules(path, source)).collect();
+    let is_test_only = |path: &str| {
+        test_only
+            .iter()
+            .any(|module| path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')))
+    };
+    let violations = files.iter().flat_map(|(path, source)| check(path, source, is_test_only(path)));
+    let lines: Vec<String> = violations.map(|violation| violation.to_string()).collect();
     assert!(lines.is_empty(), "{} broken rules of the house:\n{}\n", lines.len(), lines.join("\n"));
 }
 
 /// The rules that `code` breaks in the file `path`, as `rule@line`; the header is line 1.
 fn broken(path: &str, code: &str) -> Vec<String> {
     let source = format!("//! A file.\n{code}\n");
-    let violations = check(path, &source);
+    let violations = check(path, &source, false);
     violations.iter().map(|v| format!("{}@{}", v.rule, v.place.rsplit(':').next().unwrap_or_default())).collect()
 }
 
@@ -134,16 +141,30 @@ fn input_and_output_in_protocol_logic_is_caught() {
     assert_eq!(broken("src/format.rs", "async fn f() {}"), ["no I/O@2"]);
     assert_eq!(broken("src/format.rs", "use std::{fmt, fs};"), ["no I/O@2"]);
     assert!(!is_broken("src/format.rs", "use std::fmt;\n#[cfg(test)]\nmod tests { use std::fs; }"));
+    assert!(is_broken("src/s3.rs", "use std::net::TcpStream;"));
+    assert!(!is_broken("src/s3.rs", "use std::net::Ipv4Addr;"));
     assert!(!is_broken("src/custody/cache.rs", "async fn f() {}"));
 }
 
 #[test]
+fn files_that_are_test_code_are_told_by_their_declaration() {
+    let declares = "#[cfg(test)]\nmod vectors;\nmod envelope;\n#[cfg(test)]\nmod tests { }";
+    assert_eq!(test_only_modules("src/format.rs", declares), ["src/format/vectors"]);
+    assert_eq!(test_only_modules("src/net.rs", "#[cfg(test)]\npub(crate) mod tests;"), ["src/net/tests"]);
+    assert_eq!(test_only_modules("src/net.rs", "#[cfg(test)]\nuse x;\nmod tests;"), [""; 0]);
+    assert_eq!(test_only_modules("src/lib.rs", declares), ["src/vectors"]);
+    let source = "//! Vectors.\nuse std::fs;";
+    assert_eq!(check("src/format/vectors.rs", source, true), []);
+    assert_eq!(check("src/format/vectors.rs", source, false).len(), 1);
+}
+
+#[test]
 fn a_missing_header_is_caught() {
-    assert_eq!(check("src/names.rs", "use std::fmt;\n//! Late.").len(), 1);
-    assert_eq!(check("benches/codec.rs", "fn main() {}").len(), 1);
-    assert_eq!(check("tests/all/put.rs", "//!\nfn main() {}").len(), 1);
-    assert_eq!(check("tests/all/put.rs", "").len(), 1);
-    assert_eq!(check("tests/all/put.rs", "//! Puts.\n"), []);
+    assert_eq!(check("src/names.rs", "use std::fmt;\n//! Late.", false).len(), 1);
+    assert_eq!(check("benches/codec.rs", "fn main() {}", false).len(), 1);
+    assert_eq!(check("tests/all/put.rs", "//!\nfn main() {}", false).len(), 1);
+    assert_eq!(check("tests/all/put.rs", "", false).len(), 1);
+    assert_eq!(check("tests/all/put.rs", "//! Puts.\n", false), []);
 }
 
 #[test]

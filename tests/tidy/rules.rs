@@ -92,15 +92,18 @@ const PRINT_MACROS: &[&str] = &["print", "println", "eprint", "eprintln"];
 /// Modules that take bytes and give bytes.
 const WITHOUT_IO: &[&str] = &["format", "s3"];
 const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "async", "await"];
-const IO_OF_STD: &[&str] = &["fs", "net", "process", "thread"];
+const IO_OF_STD: &[&str] = &["fs", "process", "thread"];
+/// Of `std::net`, the addresses are only values.
+const SOCKETS: &[&str] = &["TcpStream", "TcpListener", "UdpSocket", "ToSocketAddrs"];
 
-/// Every violation in the file at `path` (relative to the package, with `/`).
-pub(crate) fn check(path: &str, source: &str) -> Vec<Violation> {
+/// Every violation in the file at `path` (relative to the package, with `/`). `test_only` says that the whole file is test code.
+pub(crate) fn check(path: &str, source: &str, test_only: bool) -> Vec<Violation> {
     let mut found = Vec::new();
     header(path, source, &mut found);
     file_name(path, &mut found);
     if path.starts_with("src/") {
-        let tokens = tokens(source);
+        let mut tokens = tokens(source);
+        tokens.iter_mut().for_each(|token| token.in_test |= test_only);
         floors(path, &tokens, &mut found);
         confinement(path, &tokens, &mut found);
         printing(path, &tokens, &mut found);
@@ -109,9 +112,24 @@ pub(crate) fn check(path: &str, source: &str) -> Vec<Violation> {
     found
 }
 
+/// The modules that the file at `path` declares as `#[cfg(test)] mod x;`, as paths without `.rs`.
+pub(crate) fn test_only_modules(path: &str, source: &str) -> Vec<String> {
+    let tokens = tokens(source);
+    let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let declared = (0..tokens.len()).filter_map(|at| {
+        let rest = tokens[at..].iter().take(16).map(|token| token.text.as_str()).collect::<Vec<_>>();
+        let rest = rest.strip_prefix(&attribute)?;
+        let visibility = rest.iter().take_while(|text| ["pub", "(", "crate", "super", ")"].contains(text)).count();
+        let named = rest.get(visibility) == Some(&"mod") && rest.get(visibility + 2) == Some(&";");
+        rest.get(visibility + 1).copied().filter(|_| named)
+    });
+    let folder = path.trim_end_matches(".rs").trim_end_matches("/lib").trim_end_matches("/main");
+    declared.map(|module| format!("{folder}/{module}")).collect()
+}
+
 fn header(path: &str, source: &str, found: &mut Vec<Violation>) {
     let first = source.lines().next().unwrap_or_default();
-    if !first.strip_prefix("//!").is_some_and(|text| !text.trim().is_empty()) {
+    if first.strip_prefix("//!").is_none_or(|text| text.trim().is_empty()) {
         let advice = "the first line must be a `//!` comment that says the file's one job".to_owned();
         found.push(Violation { place: format!("{path}:1"), rule: "header", advice });
     }
@@ -231,11 +249,10 @@ fn is_at_home(path: &str, homes: &[&str]) -> bool {
 }
 
 fn confinement(path: &str, tokens: &[Token], found: &mut Vec<Violation>) {
-    let test_file = path.ends_with("/tests.rs") || path.contains("/tests/");
     for confined in CONFINED.iter().filter(|confined| !is_at_home(path, confined.homes)) {
         for (at, token) in tokens.iter().enumerate() {
             let named = confined.crates.contains(&token.text.as_str());
-            let excused = confined.free_in_tests && (test_file || token.in_test);
+            let excused = confined.free_in_tests && token.in_test;
             if !named || excused || is_tls_provider(path, tokens, at) || is_member(tokens, at) {
                 continue;
             }
@@ -280,7 +297,7 @@ fn input_and_output(path: &str, tokens: &[Token], found: &mut Vec<Violation>) {
         let of_std = token.text == "std"
             && text(tokens, at + 1) == "::"
             && heads(tokens, at + 2).iter().any(|(head, _)| IO_OF_STD.contains(&head.as_str()));
-        if of_std || IO_CRATES.contains(&token.text.as_str()) {
+        if of_std || SOCKETS.contains(&token.text.as_str()) || IO_CRATES.contains(&token.text.as_str()) {
             let place = format!("{path}:{}", token.line);
             let advice = format!(
                 "`{}` does not belong in `{}`, which takes bytes and gives bytes; adapt it from a higher floor",
