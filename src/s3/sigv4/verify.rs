@@ -48,6 +48,16 @@ pub enum Payload {
     StreamingUnsignedTrailer,
 }
 
+impl Payload {
+    /// The SHA-256 that the body must have, if the signature covers one.
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Signed(hash) => Some(*hash),
+            Self::Unsigned | Self::StreamingSigned { .. } | Self::StreamingUnsignedTrailer => None,
+        }
+    }
+}
+
 /// The proof that a request was signed with the secret of its access key.
 pub struct VerifiedSignature {
     access_key: String,
