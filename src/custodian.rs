@@ -1,1 +1,15 @@
-//! The custodian: keyring and seal.
+//! The custodian's engine: KEKs, the sealed file they live in, and the audit entry before each use.
+//!
+//! What is here runs inside the proxy's process ([`embedded`]), for demonstration and tests only: whoever controls that
+//! process then holds the KEKs too. The engine itself does not care who calls it.
+//!
+//! **Invariant:** an [`engine::Engine`] exists only while unsealed.
+//! **Invariant:** no key is used, made or changed before the decision about it stands durably in the audit log.
+
+pub mod audit;
+pub mod authorise;
+pub mod embedded;
+pub mod engine;
+pub mod keyring;
+pub mod passphrase;
+pub mod seal;
