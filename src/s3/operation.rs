@@ -233,3 +233,6 @@ fn deletion(bypasses_governance: bool) -> &'static [Access] {
 fn is_given(headers: &HeaderMap, name: &str) -> bool {
     headers.get_all(name).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"false"))
 }
+
+#[cfg(test)]
+mod tests;
