@@ -6,12 +6,6 @@
 //!
 //! **Invariant:** what is written out is well-formed whatever the values are, and leaf texts survive exactly.
 
-use std::fmt::Write as _;
-
-use quick_xml::Reader;
-use quick_xml::escape::resolve_xml_entity;
-use quick_xml::events::{BytesDecl, BytesStart, Event};
-
 use super::error::Code;
 use super::target::TargetError;
 
@@ -19,11 +13,16 @@ mod buckets;
 mod configuration;
 mod delete;
 mod listing;
+mod walk;
+mod writer;
 
 pub use buckets::{BucketEntry, BucketList};
-pub use configuration::{bucket_location, location_constraint};
+pub use configuration::{bucket_location, location_constraint, location_xml};
 pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, delete_result};
 pub use listing::rewrite_listing;
+pub use writer::Writer;
+
+pub(crate) use walk::{Node, walk};
 
 /// The namespace of S3's documents.
 pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
@@ -86,142 +85,6 @@ impl XmlError {
             _ => Code::MalformedXml,
         }
     }
-}
-
-/// The start of an element: its name with prefix, and its attributes ready to be written.
-#[derive(Debug, Default)]
-pub(crate) struct Tag {
-    name: String,
-    attributes: String,
-}
-
-/// What [`walk`] meets. Paths are names without prefixes, from the root down to the element itself.
-pub(crate) enum Node<'a> {
-    /// An element that has elements in it.
-    Open { path: &'a [String], tag: &'a Tag },
-    /// An element without elements in it, and its text, unescaped.
-    Leaf { path: &'a [String], tag: &'a Tag, text: &'a str },
-    /// The end of an element that has elements in it.
-    Close { path: &'a [String], name: &'a str },
-}
-
-/// Reads a whole document, calling `visit` for each node in document order.
-pub(crate) fn walk(body: &[u8], visit: impl FnMut(Node<'_>) -> Result<(), XmlError>) -> Result<(), XmlError> {
-    let text = std::str::from_utf8(body)?;
-    let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
-    reader.config_mut().expand_empty_elements = true;
-    let mut walker =
-        Walker { visit, path: Vec::new(), names: Vec::new(), pending: None, begun: false, finished: false };
-    loop {
-        let event = reader.read_event()?;
-        match event {
-            Event::Start(start) => walker.start(&start)?,
-            Event::End(_) => walker.end()?,
-            Event::Text(text) => walker.text(&text.xml10_content())?,
-            Event::CData(text) => walker.text(&text.xml10_content())?,
-            Event::GeneralRef(reference) => match reference.resolve_char_ref()? {
-                Some(character) => walker.text(character.encode_utf8(&mut [0; 4]))?,
-                None => walker.text(resolve_xml_entity(&reference).ok_or(XmlError::Forbidden)?)?,
-            },
-            Event::Decl(declaration) => walker.declaration(&declaration)?,
-            Event::Comment(_) => {}
-            Event::Empty(_) | Event::PI(_) | Event::DocType(_) => return Err(XmlError::Forbidden),
-            Event::Eof if walker.finished => return Ok(()),
-            Event::Eof => return Err(XmlError::NotATree),
-        }
-        walker.begun = true;
-    }
-}
-
-struct Walker<V> {
-    visit: V,
-    path: Vec<String>,
-    /// The same with prefixes.
-    names: Vec<String>,
-    /// The innermost open element while no element has been met in it.
-    pending: Option<(Tag, String)>,
-    begun: bool,
-    finished: bool,
-}
-
-impl<V: FnMut(Node<'_>) -> Result<(), XmlError>> Walker<V> {
-    fn start(&mut self, start: &BytesStart<'_>) -> Result<(), XmlError> {
-        if self.finished {
-            return Err(XmlError::NotATree);
-        }
-        if let Some((tag, text)) = self.pending.take() {
-            if !is_space(&text) {
-                return Err(XmlError::NotATree);
-            }
-            (self.visit)(Node::Open { path: &self.path, tag: &tag })?;
-        }
-        if self.path.len() >= DEEPEST {
-            return Err(XmlError::TooDeep);
-        }
-        let tag = tag_of(start)?;
-        self.path.push(start.local_name().into_inner().to_owned());
-        self.names.push(tag.name.clone());
-        self.pending = Some((tag, String::new()));
-        Ok(())
-    }
-
-    fn text(&mut self, text: &str) -> Result<(), XmlError> {
-        match &mut self.pending {
-            Some((_, pending)) => pending.push_str(text),
-            None if is_space(text) => {}
-            None => return Err(XmlError::NotATree),
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), XmlError> {
-        match self.pending.take() {
-            Some((tag, text)) => (self.visit)(Node::Leaf { path: &self.path, tag: &tag, text: &text })?,
-            None => {
-                let name = self.names.last().ok_or(XmlError::NotATree)?;
-                (self.visit)(Node::Close { path: &self.path, name })?;
-            }
-        }
-        self.path.pop();
-        self.names.pop();
-        self.finished = self.path.is_empty();
-        Ok(())
-    }
-
-    fn declaration(&self, declaration: &BytesDecl<'_>) -> Result<(), XmlError> {
-        let utf8 = match declaration.encoding() {
-            Some(encoding) => encoding?.eq_ignore_ascii_case("utf-8"),
-            None => true,
-        };
-        if self.begun || !utf8 { Err(XmlError::Forbidden) } else { Ok(()) }
-    }
-}
-
-fn is_space(text: &str) -> bool {
-    text.bytes().all(|byte| b" \t\r\n".contains(&byte))
-}
-
-/// Takes a start tag apart and checks it, so that it can be written again.
-fn tag_of(start: &BytesStart<'_>) -> Result<Tag, XmlError> {
-    let mut tag = Tag { name: checked_name(start.name().into_inner())?.to_owned(), attributes: String::new() };
-    for attribute in start.attributes() {
-        let attribute = attribute?;
-        let raw: &str = &attribute.value;
-        if raw.contains('<') {
-            return Err(XmlError::Forbidden);
-        }
-        let value = quick_xml::escape::unescape(raw).map_err(quick_xml::Error::from)?;
-        write!(tag.attributes, " {}=\"", checked_name(attribute.key.into_inner())?).expect("a String takes it all");
-        escape_into(&mut tag.attributes, &value);
-        tag.attributes.push('"');
-    }
-    Ok(tag)
-}
-
-fn checked_name(name: &str) -> Result<&str, XmlError> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte) || !byte.is_ascii();
-    let begins = name.bytes().next().is_some_and(|first| !first.is_ascii_digit() && !b".-:".contains(&first));
-    if begins && name.len() <= 256 && name.bytes().all(legal) { Ok(name) } else { Err(XmlError::Forbidden) }
 }
 
 /// Calls `visit` with path and text of each leaf.
@@ -299,75 +162,5 @@ pub(crate) fn rewrite(
     Ok(out.into_bytes())
 }
 
-/// Writes a document. Names come from us or from a checked document; texts may be anything.
-#[derive(Debug)]
-pub struct Writer {
-    out: String,
-}
-
-impl Default for Writer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Writer {
-    /// Begins with the XML declaration.
-    pub fn new() -> Self {
-        Self::with_capacity(256)
-    }
-
-    fn with_capacity(capacity: usize) -> Self {
-        let mut out = String::with_capacity(capacity);
-        out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-        Self { out }
-    }
-
-    /// Opens an element, with a default namespace if one is given.
-    pub fn open(&mut self, name: &str, namespace: Option<&str>) {
-        let attributes = namespace.map(|uri| format!(" xmlns=\"{uri}\"")).unwrap_or_default();
-        self.open_tag(&Tag { name: name.to_owned(), attributes });
-    }
-
-    fn open_tag(&mut self, tag: &Tag) {
-        write!(self.out, "<{}{}>", tag.name, tag.attributes).expect("a String takes it all");
-    }
-
-    /// Writes an element with text.
-    pub fn leaf(&mut self, name: &str, text: &str) {
-        self.leaf_tag(&Tag { name: name.to_owned(), attributes: String::new() }, text);
-    }
-
-    fn leaf_tag(&mut self, tag: &Tag, text: &str) {
-        self.open_tag(tag);
-        escape_into(&mut self.out, text);
-        self.close(&tag.name);
-    }
-
-    /// Closes an element.
-    pub fn close(&mut self, name: &str) {
-        write!(self.out, "</{name}>").expect("a String takes it all");
-    }
-
-    /// The document.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.out.into_bytes()
-    }
-}
-
-/// Escapes markup, and writes control characters as character references, as S3 does: a carriage return would
-/// be read as a line feed otherwise.
-fn escape_into(out: &mut String, text: &str) {
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            character if character.is_control() || matches!(character, '\u{2028}' | '\u{fffe}' | '\u{ffff}') => {
-                write!(out, "&#x{:X};", u32::from(character)).expect("a String takes it all");
-            }
-            character => out.push(character),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The small documents around buckets.
 
-use super::{XmlError, check_root, leaves};
+use super::{NAMESPACE, Writer, XmlError, check_root, leaves};
 
 /// The region that a `CreateBucketConfiguration` asks for. An empty body asks for none.
 ///
@@ -31,10 +31,21 @@ pub fn location_constraint(body: &[u8]) -> Result<Option<String>, XmlError> {
 pub fn bucket_location(body: &[u8]) -> Result<Option<String>, XmlError> {
     let mut region = String::new();
     leaves(body, |path, text| {
-        check_root(path, "LocationConstraint")?;
-        // Some servers wrap the element into another of the same name.
-        text.trim().clone_into(&mut region);
+        // SeaweedFS wraps the element as in the request, others into another of the same name.
+        if path.first().is_none_or(|root| root != "CreateBucketConfiguration") {
+            check_root(path, "LocationConstraint")?;
+        }
+        if path.last().is_some_and(|name| name == "LocationConstraint") {
+            text.trim().clone_into(&mut region);
+        }
         Ok(())
     })?;
     Ok(Some(region).filter(|region| !region.is_empty()))
+}
+
+/// The answer to GetBucketLocation, in the one form that clients read.
+pub fn location_xml(region: Option<&str>) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.leaf_in("LocationConstraint", NAMESPACE, region.unwrap_or_default());
+    out.into_bytes()
 }
