@@ -35,6 +35,7 @@ pub enum BodyError {
 ///
 /// The clock runs only while somebody waits for a frame, so a slow reader is not held against the sender,
 /// and an `Expect: 100-continue` is still answered at the first poll and not before.
+#[derive(Debug)]
 pub struct TimedBody<B> {
     inner: B,
     limit: Duration,

@@ -188,3 +188,6 @@ fn log_panic(ended: Result<(), JoinError>) {
         tracing::error!("a connection's task panicked; only this connection was lost");
     }
 }
+
+#[cfg(test)]
+mod tests;

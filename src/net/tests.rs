@@ -1,8 +1,13 @@
-//! What the tests of several modules need: certificates in files.
+//! What the tests of several modules need: certificates in files, servers that follow a script.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::tls::IdentityFiles;
 
@@ -46,4 +51,58 @@ pub(crate) fn write_file(dir: &Path, name: &str, content: &[u8]) -> PathBuf {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("own file");
     }
     path
+}
+
+/// A server that runs `script` for each connection, told which one it is (from 0), until the test ends.
+pub(crate) async fn scripted<S, F>(script: S) -> Scripted
+where
+    S: Fn(TcpStream, usize) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+    let address = listener.local_addr().expect("bound");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(script(stream, count.fetch_add(1, Ordering::SeqCst)));
+        }
+    });
+    Scripted { address, connections }
+}
+
+/// See [`scripted`].
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Reads up to the end of a head: the head, without what may already have come after it.
+pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).expect("heads are ASCII here")
+}
+
+/// Reads until the peer closes or resets: the bytes that came.
+pub(crate) async fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset instead of an orderly close is fine too.
+    let _ = stream.read_to_end(&mut bytes).await;
+    bytes
+}
+
+pub(crate) fn full(body: &str) -> http_body_util::Full<bytes::Bytes> {
+    http_body_util::Full::new(bytes::Bytes::copy_from_slice(body.as_bytes()))
 }

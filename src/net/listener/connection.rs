@@ -127,7 +127,8 @@ where
                     tracing::debug!(%peer, requests = now.open, "closing a connection that its peer does not use");
                     if now.open == 0 && now.begun > 0 {
                         connection.as_mut().graceful_shutdown();
-                        let grace = tokio::time::timeout(self.limits.header_timeout, connection.as_mut());
+                        // What is still in the buffers may yet be taken.
+                        let grace = tokio::time::timeout(self.limits.stall_timeout, connection.as_mut());
                         break grace.await.unwrap_or(Ok(()));
                     }
                     return;
