@@ -118,7 +118,9 @@ async fn a_kek_that_ignores_context_is_refused_for_writing_and_reading() {
         .generate(&fake::kek(), &fake::context(1), &fake::caller("alice"))
         .await
         .expect("the custodian itself does not mind");
-    assert_eq!(cause(world.read_copy(&fake::context(1), &wrapped, "alice").await), "not derived");
+    let reader = world.restarted();
+    assert_eq!(cause(reader.read_copy(&fake::context(1), &wrapped, "alice").await), "not derived", "found by itself");
+    assert_eq!(cause(world.read_copy(&fake::context(1), &wrapped, "alice").await), "not derived", "known");
 }
 
 #[tokio::test(start_paused = true)]
