@@ -1,1 +1,156 @@
 //! The S3 operations on encrypted objects.
+//!
+//! A [`Call`] is an authenticated client with the operation that it asks for; an [`Objects`] carries it out against
+//! the storage server and gives an [`Answer`]. Who listens, and how errors look on the wire, is decided above.
+//!
+//! **Invariant:** every operation first asks whether the client may, then whether the bucket exists for it; nothing
+//! is sent to the storage server, and no key is asked for, before that.
+
+pub mod access;
+pub mod answer;
+pub mod bucket;
+mod decrypting;
+mod delete;
+mod encrypting;
+pub mod error;
+mod fetch;
+mod get;
+mod head;
+mod list;
+mod metadata;
+mod opened;
+mod pass_through;
+pub mod plaintext;
+mod put;
+mod service;
+pub mod state;
+mod tails;
+
+use http::{HeaderMap, Method};
+
+use crate::custody::keys::BranchKeys;
+use crate::s3::operation::{Access, BucketOperation, ObjectOperation, Operation, forwardable_request_headers};
+use crate::s3::target::ObjectKey;
+use crate::storage::{Storage, StorageRequest, StorageResponse};
+
+use access::Authenticated;
+use answer::Answer;
+use bucket::{Bucket, Buckets};
+use error::Error;
+use plaintext::Upload;
+use tails::TailCache;
+
+/// Carries out operations on encrypted objects.
+pub struct Objects {
+    storage: Storage,
+    keys: BranchKeys,
+    buckets: Buckets,
+    tails: TailCache,
+}
+
+/// An operation that an authenticated client asks for.
+#[derive(Debug)]
+pub struct Call {
+    /// Who asks.
+    pub who: Authenticated,
+    /// What is asked.
+    pub operation: Operation,
+    /// The request's headers.
+    pub headers: HeaderMap,
+}
+
+/// An object as a request names it.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    bucket: Bucket<'a>,
+    key: &'a ObjectKey,
+}
+
+impl Objects {
+    /// From its parts. `keys` publishes to the state bucket of the same storage server (see [`state::StateBucket`]).
+    pub fn new(storage: Storage, keys: BranchKeys, buckets: Buckets) -> Self {
+        Self { storage, keys, buckets, tails: TailCache::default() }
+    }
+
+    /// Carries out `call`. `upload` is the request's body; operations without one leave it unread.
+    ///
+    /// # Errors
+    /// [`Error`]: nothing was committed, unless it says that the storage server's answer got lost.
+    pub async fn perform(&self, call: &Call, upload: Upload) -> Result<Answer, Error> {
+        self.permit(call)?;
+        match &call.operation {
+            Operation::ListBuckets(list) => self.list_buckets(call, list).await,
+            Operation::Bucket(name, operation) => {
+                let bucket = self.buckets.find(name).ok_or(Error::NoSuchBucket)?;
+                self.on_bucket(call, bucket, operation, upload).await
+            }
+            Operation::Object(name, key, operation) => {
+                let bucket = self.buckets.find(name).ok_or(Error::NoSuchBucket)?;
+                self.on_object(call, Named { bucket, key }, operation, upload).await
+            }
+        }
+    }
+
+    async fn on_bucket(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        operation: &BucketOperation,
+        upload: Upload,
+    ) -> Result<Answer, Error> {
+        match operation {
+            BucketOperation::CreateBucket => self.create_bucket(call, bucket, upload).await,
+            BucketOperation::HeadBucket => self.plain_bucket_request(call, bucket, Method::HEAD).await,
+            BucketOperation::DeleteBucket => self.plain_bucket_request(call, bucket, Method::DELETE).await,
+            BucketOperation::GetBucketLocation => self.bucket_location(call, bucket).await,
+            BucketOperation::ListObjectsV1(parameters) | BucketOperation::ListObjectsV2(parameters) => {
+                self.list_objects(call, bucket, parameters).await
+            }
+            BucketOperation::DeleteObjects { .. } => self.delete_objects(call, bucket, upload).await,
+            BucketOperation::PassThrough(pass) => self.pass_through(call, bucket, None, pass, upload).await,
+        }
+    }
+
+    async fn on_object(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        operation: &ObjectOperation,
+        upload: Upload,
+    ) -> Result<Answer, Error> {
+        match operation {
+            ObjectOperation::PutObject { .. } => self.put(call, object, upload).await,
+            ObjectOperation::GetObject(read) => self.get(call, object, read).await,
+            ObjectOperation::HeadObject(read) => self.head(call, object, read).await,
+            ObjectOperation::DeleteObject { version_id, .. } => self.delete(call, object, version_id.as_deref()).await,
+            ObjectOperation::PassThrough(pass) => {
+                self.pass_through(call, object.bucket, Some(object.key), pass, upload).await
+            }
+        }
+    }
+
+    fn permit(&self, call: &Call) -> Result<(), Error> {
+        let bucket = call.operation.bucket();
+        let allowed = call.operation.needs().iter().all(|access| call.who.may(*access, bucket));
+        if allowed { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// Whether the client may know that a bucket exists.
+    fn may_see(&self, call: &Call, physical: &str) -> Option<String> {
+        let name = self.buckets.logical_name(physical)?;
+        call.who.may(Access::List, Some(&name)).then(|| name.as_str().to_owned())
+    }
+
+    /// A request to the storage server with those of the client's headers that may go there.
+    fn request(&self, call: &Call, method: Method, bucket: Bucket<'_>, key: Option<&ObjectKey>) -> StorageRequest {
+        let request = match key {
+            Some(key) => StorageRequest::object(method, bucket.physical, key.as_str()),
+            None => StorageRequest::bucket(method, bucket.physical),
+        };
+        request.headers(forwardable_request_headers(&call.operation, &call.headers))
+    }
+
+    async fn send(&self, call: &Call, request: StorageRequest) -> Result<StorageResponse, Error> {
+        Ok(self.storage.send(request, call.who.storage_credentials()).await?)
+    }
+}

@@ -109,10 +109,6 @@ impl Verdicts {
         known.insert(kek.clone(), verdict);
     }
 
-    pub(super) fn forget(&self, kek: &KekName) {
-        self.known().remove(kek);
-    }
-
     /// After a revocation nothing is taken for granted: the KEK may have been made anew.
     pub(super) fn clear(&self) {
         self.known().clear();

@@ -49,7 +49,6 @@ pub(super) struct FakeCustodian {
     pub(super) unwrapped: AtomicUsize,
     delay_ms: AtomicU64,
     rotations: AtomicU32,
-    generation: AtomicU32,
     oldest: AtomicU32,
     ignores_context: AtomicBool,
     unreachable: AtomicBool,
@@ -79,16 +78,6 @@ impl FakeCustodian {
         self.rotations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Deletes every KEK and makes new ones under the same names.
-    pub(super) fn replace(&self) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Answers as a standby that has not heard of any rotation.
-    pub(super) fn lag(&self) {
-        self.rotations.store(0, Ordering::Relaxed);
-    }
-
     /// Refuses what is under versions before `version`.
     pub(super) fn oldest_version(&self, version: u32) {
         self.oldest.store(version, Ordering::Relaxed);
@@ -114,8 +103,7 @@ impl FakeCustodian {
     fn key(&self, kek: &KekName, version: KekVersion, context: &BranchContext) -> AeadKey {
         let bound = !self.ignores_context.load(Ordering::Relaxed);
         let info = if bound { context.to_bytes() } else { Vec::new() };
-        let version = [self.generation.load(Ordering::Relaxed), version.number()].map(u32::to_be_bytes).concat();
-        AeadKey::new(&crypto::hkdf_sha256(&version, kek.as_str().as_bytes(), &info))
+        AeadKey::new(&crypto::hkdf_sha256(&version.number().to_be_bytes(), kek.as_str().as_bytes(), &info))
     }
 
     async fn enter(&self, refused: &Mutex<HashSet<String>>, caller: &Caller) -> Result<(), CustodyError> {

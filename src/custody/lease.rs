@@ -64,58 +64,7 @@ impl Default for LeaseSettings {
     }
 }
 
-/// A setting that would make leases useless or endless.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{setting} must be {expected}")]
-pub struct InvalidLease {
-    /// The field's name.
-    pub setting: &'static str,
-    /// What it must be.
-    pub expected: &'static str,
-}
-
 impl LeaseSettings {
-    /// Whether the settings can be used: nothing is zero, and renewal comes before the end.
-    ///
-    /// # Errors
-    /// [`InvalidLease`] for the first that is wrong.
-    pub fn check(&self) -> Result<(), InvalidLease> {
-        let positive = [
-            ("read_lease_s", self.read_lease_s > 0),
-            ("write_renew_s", self.write_renew_s > 0),
-            ("write_age_max_s", self.write_age_max_s > 0),
-            ("write_objects_max", self.write_objects_max > 0),
-            ("write_bytes_max", self.write_bytes_max > 0),
-            ("rpc_deadline_s", self.rpc_deadline_s > 0),
-            ("directory_deadline_s", self.directory_deadline_s > 0),
-            ("calls_max", self.calls_max > 0),
-            ("read_entries_max", self.read_entries_max > 0),
-            ("write_slots_max", self.write_slots_max > 0),
-            ("write_callers_max", self.write_callers_max > 0),
-            ("refusals_per_bucket_max", self.refusals_per_bucket_max > 0),
-            ("refusal_buckets_max", self.refusal_buckets_max > 0),
-        ];
-        if let Some((setting, _)) = positive.into_iter().find(|(_, positive)| !positive) {
-            return Err(InvalidLease { setting, expected: "more than 0" });
-        }
-        let day = 24 * 3600;
-        for (setting, value, most, expected) in [
-            ("read_lease_s", self.read_lease_s, day, "at most a day"),
-            ("write_renew_s", self.write_renew_s, day, "at most a day"),
-            ("write_age_max_s", self.write_age_max_s, 366 * day, "at most a year"),
-            ("not_found_s", self.not_found_s, day, "at most a day"),
-            ("denied_s", self.denied_s, day, "at most a day"),
-            ("rpc_deadline_s", self.rpc_deadline_s, 60, "at most a minute"),
-            ("directory_deadline_s", self.directory_deadline_s, 60, "at most a minute"),
-            ("refresh_percent", self.refresh_percent.into(), 99, "at most 99"),
-        ] {
-            if value > most {
-                return Err(InvalidLease { setting, expected });
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn read_lease(&self) -> Duration {
         Duration::from_secs(self.read_lease_s)
     }
@@ -145,21 +94,5 @@ impl LeaseSettings {
     /// Whether `used` of `limit` is so much that a replacement should be prepared.
     pub(super) fn is_worn(&self, used: u64, limit: u64) -> bool {
         u128::from(used) * 100 >= u128::from(limit) * u128::from(self.refresh_percent.min(100))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_usable_and_useless_settings_are_named() {
-        let good = LeaseSettings::default();
-        assert_eq!(good.check(), Ok(()));
-        let named = |settings: LeaseSettings| settings.check().err().map(|error| error.setting);
-        assert_eq!(named(LeaseSettings { read_lease_s: 0, ..good.clone() }), Some("read_lease_s"));
-        assert_eq!(named(LeaseSettings { read_lease_s: u64::MAX, ..good.clone() }), Some("read_lease_s"));
-        assert_eq!(named(LeaseSettings { refresh_percent: 100, ..good.clone() }), Some("refresh_percent"));
-        assert_eq!(named(LeaseSettings { write_objects_max: 0, ..good }), Some("write_objects_max"));
     }
 }

@@ -21,6 +21,13 @@ impl CipherBytes {
         Self(bytes)
     }
 
+    /// Several pieces as one.
+    pub fn concat(pieces: &[Self]) -> Self {
+        let mut all = Vec::with_capacity(pieces.iter().map(|piece| piece.0.len()).sum());
+        pieces.iter().for_each(|piece| all.extend_from_slice(&piece.0));
+        Self(all.into())
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0

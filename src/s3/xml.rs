@@ -19,7 +19,7 @@ mod writer;
 pub use buckets::{BucketEntry, BucketList};
 pub use configuration::{bucket_location, location_constraint, location_xml};
 pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, delete_result};
-pub use listing::rewrite_listing;
+pub use listing::{listed_keys, rewrite_listing};
 pub use writer::Writer;
 
 pub(crate) use walk::{Node, walk};

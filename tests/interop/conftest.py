@@ -2,8 +2,7 @@
 
 Environment:
   CLAVIGER_BIN                             the program, default target/release/claviger
-  CLAVIGER_TEST_S3_URL, _KEY, _SECRET, _DIR  one more storage server, started by hand (Garage, Ceph RGW, …) with
-                                           region us-east-1, and the folder of its files
+  CLAVIGER_TEST_S3_URL, _KEY, _SECRET, _DIR  one more storage server, started by hand (Garage, Ceph RGW, …), and the folder of its files
   CLAVIGER_TEST_DIRECT=1                   to debug the tests themselves: no proxy, clients talk to SeaweedFS. What only
                                            Claviger does has to fail then, the search for plaintext above all.
 """

@@ -2,7 +2,6 @@
 
 import random
 import string
-import uuid
 
 import boto3
 import botocore.auth
@@ -35,6 +34,9 @@ def error_code(error):
 class Target:
     """One endpoint under test, in front of one storage server whose files lie in `folder`."""
 
+    bucket = "interop"
+    direct_bucket = "written-directly"
+
     def __init__(self, name, exports, folder, demo=None):
         self.name = name
         self.demo = demo
@@ -45,7 +47,6 @@ class Target:
         self.exports = exports
         self.folder = folder
         self.marker = marker()
-        self.bucket, self.direct_bucket = (f"{kind}-{uuid.uuid4().hex[:8]}" for kind in ("interop", "written-directly"))
         self.s3 = self.client()
         self.direct = s3_client(exports["CLAVIGER_STORAGE_URL"], exports["CLAVIGER_STORAGE_ACCESS_KEY"],
                                 exports["CLAVIGER_STORAGE_SECRET_KEY"], self.region)

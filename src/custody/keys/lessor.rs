@@ -112,11 +112,6 @@ impl Lessor {
         if material.is(&opened) { Ok(asked) } else { Err(CustodyError::NotAuthentic) }
     }
 
-    /// The KEK may be another one under the same name: it has to be proven anew.
-    pub(super) fn forget_proof(&self, kek: &KekName) {
-        self.verdicts.forget(kek);
-    }
-
     fn not_refused(&self, kek: &KekName) -> Result<(), BranchKeyError> {
         match self.verdicts.of(kek) {
             Some(Verdict::Refused(_)) => Err(BranchKeyError::NotDerived),

@@ -26,15 +26,6 @@ struct Question {
     caller: Caller,
 }
 
-/// What came of asking the custodian about the shared key.
-#[derive(PartialEq, Eq)]
-enum Authorised {
-    /// The caller has a key.
-    Settled,
-    /// The shared key is of no more use to anyone.
-    SharedGone,
-}
-
 pub(super) struct WriteCache {
     lessor: Arc<Lessor>,
     slots: Mutex<Generations<SlotId, Arc<Slot>>>,
@@ -110,32 +101,28 @@ impl WriteCache {
         result
     }
 
-    async fn carry_out(&self, slot: &Slot, question: &Question) -> Result<(), BranchKeyError> {
+    async fn carry_out(&self, slot: &Arc<Slot>, question: &Question) -> Result<(), BranchKeyError> {
         let Question { slot: id, caller } = question;
-        let mut turn = None;
-        // Waiting for the turn, and a shared key that is given up, change the plan: a few rounds are enough.
-        for _ in 0..2 * TRIES {
-            match slot.plan(caller, self.settings()) {
-                Plan::Nothing => return Ok(()),
-                Plan::GenerateOwn => return self.generate_own(slot, question).await,
-                Plan::Authorise(material) => {
-                    turn = None;
-                    if self.authorise(slot, question, &material).await? == Authorised::Settled {
-                        return Ok(());
+        match slot.plan(caller, self.settings()) {
+            Plan::Nothing => Ok(()),
+            Plan::GenerateOwn => self.generate_own(slot, question).await,
+            Plan::Authorise(material) => self.authorise(slot, question, &material).await,
+            Plan::Generate => {
+                let _turn = timeout(self.turn_deadline(), slot.turn.lock()).await;
+                let _turn = _turn.map_err(|_| BranchKeyError::NotReady)?;
+                // Whoever had the turn before may have generated it.
+                match slot.plan(caller, self.settings()) {
+                    Plan::Nothing => Ok(()),
+                    Plan::GenerateOwn => self.generate_own(slot, question).await,
+                    Plan::Authorise(material) => self.authorise(slot, question, &material).await,
+                    Plan::Generate => {
+                        let granted = self.lessor.generate(id, caller).await?;
+                        slot.put_shared(granted, caller, self.settings());
+                        Ok(())
                     }
-                }
-                Plan::Generate if turn.is_none() => {
-                    let next = timeout(self.turn_deadline(), slot.turn.lock()).await;
-                    turn = Some(next.map_err(|_| BranchKeyError::NotReady)?);
-                }
-                Plan::Generate => {
-                    let granted = self.lessor.generate(id, caller).await?;
-                    slot.put_shared(granted, caller, self.settings());
-                    return Ok(());
                 }
             }
         }
-        Err(BranchKeyError::NotReady)
     }
 
     /// As long as one other takes to generate a key and publish it.
@@ -154,37 +141,29 @@ impl WriteCache {
         slot: &Slot,
         question: &Question,
         material: &Arc<Material>,
-    ) -> Result<Authorised, BranchKeyError> {
+    ) -> Result<(), BranchKeyError> {
         let caller = &question.caller;
         match self.lessor.authorise(material, caller).await {
-            Ok(asked) => slot.grant(material, caller, asked, self.settings()),
-            Err(CustodyError::Denied) => self.generate_own(slot, question).await?,
+            Ok(asked) => {
+                slot.grant(material, caller, asked, self.settings());
+                Ok(())
+            }
+            Err(CustodyError::Denied) => self.generate_own(slot, question).await,
             // The KEK version was retired: a key under the newest one takes its place.
             Err(CustodyError::VersionTooOld) => {
                 slot.drop_shared(material);
-                return Ok(Authorised::SharedGone);
-            }
-            // Replaced under the same name, or answered by a standby that lags. What is being written goes on in the
-            // second case; in the first nobody could read it.
-            Err(error @ (CustodyError::NotAuthentic | CustodyError::VersionUnknown)) => {
-                let (kek, branch) = (material.kek(), material.context().id);
-                tracing::error!(%kek, %branch, %error, "the KEK does not open the branch key it made; taking a new one");
-                if let CustodyError::NotAuthentic = error {
-                    material.revoke();
-                }
-                self.lessor.forget_proof(kek);
-                slot.drop_shared(material);
-                return Ok(Authorised::SharedGone);
+                let granted = self.lessor.generate(&question.slot, caller).await?;
+                slot.put_shared(granted, caller, self.settings());
+                Ok(())
             }
             Err(error) => {
-                if let CustodyError::Disabled | CustodyError::UnknownKek = error {
+                if let CustodyError::Disabled | CustodyError::UnknownKek | CustodyError::NotAuthentic = error {
                     material.revoke();
                     slot.drop_shared(material);
                 }
-                return Err(error.into());
+                Err(error.into())
             }
         }
-        Ok(Authorised::Settled)
     }
 
     pub(super) fn forget_revoked(&self) {

@@ -3,7 +3,7 @@
 use crate::names::LogicalBucket;
 use crate::s3::etag;
 
-use super::{Edit, XmlError, rewrite};
+use super::{Edit, Node, XmlError, check_root, rewrite, walk};
 
 /// Rewrites a `ListBucketResult` (ListObjects, version 1 or 2): `Name` becomes the logical bucket; each entry's
 /// `Size` (bytes of ciphertext) becomes what `size` makes of it (bytes of plaintext), its `ETag` the one that
@@ -25,4 +25,24 @@ pub fn rewrite_listing(body: &[u8], bucket: &LogicalBucket, size: impl Fn(u64) -
             _ => Edit::Keep,
         })
     })
+}
+
+/// The keys in a `ListBucketResult`, in its order.
+///
+/// # Errors
+/// [`XmlError`] if it is another document or malformed.
+pub fn listed_keys(body: &[u8]) -> Result<Vec<String>, XmlError> {
+    let mut keys = Vec::new();
+    walk(body, |node| {
+        let (Node::Open { path, .. } | Node::Close { path, .. } | Node::Leaf { path, .. }) = &node;
+        check_root(path, "ListBucketResult")?;
+        if let Node::Leaf { path: [_, contents, key], text, .. } = node
+            && contents == "Contents"
+            && key == "Key"
+        {
+            keys.push(text.to_owned());
+        }
+        Ok(())
+    })?;
+    Ok(keys)
 }

@@ -1,0 +1,59 @@
+//! DeleteObject and DeleteObjects.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+
+use crate::format::ciphertext::CipherBytes;
+use crate::format::size;
+use crate::s3::conditions::storage_conditions;
+use crate::s3::operation::clean_response_headers;
+use crate::s3::xml::{DeleteRequest, delete_result};
+use crate::storage::StorageBody;
+
+use super::answer::Answer;
+use super::bucket::Bucket;
+use super::error::{Error, WrongAnswer};
+use super::plaintext::{Plaintext, Upload};
+use super::service::{MAX_DOCUMENT, content_md5};
+use super::{Call, Named, Objects};
+
+/// Most bytes of an answer to DeleteObjects: 1,000 keys with their errors.
+const MAX_RESULT: usize = 8 << 20;
+
+impl Objects {
+    pub(super) async fn delete(&self, call: &Call, object: Named<'_>, version: Option<&str>) -> Result<Answer, Error> {
+        let mut request = self.request(call, Method::DELETE, object.bucket, Some(object.key));
+        let conditions = storage_conditions(&call.headers)?;
+        if !conditions.is_empty() {
+            request = request.replay_unsafe();
+            request.headers.extend(conditions);
+        }
+        if let Some(version) = version {
+            request = request.query("versionId", version);
+        }
+        let response = self.send(call, request).await?.checked().await?;
+        self.tails.forget(object, version);
+        Ok(Answer::empty(StatusCode::NO_CONTENT, clean_response_headers(&call.operation, &response.headers)))
+    }
+
+    pub(super) async fn delete_objects(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        upload: Upload,
+    ) -> Result<Answer, Error> {
+        let (document, _) = Plaintext::new(upload, &call.headers)?.collect(MAX_DOCUMENT).await?;
+        let asked = DeleteRequest::parse(&document).map_err(Error::Xml)?;
+        let document = Bytes::from(asked.to_storage_xml(size::stored));
+        let mut request = self.request(call, Method::POST, bucket, None).flag("delete");
+        request.headers.insert("content-md5", content_md5(&document));
+        request.headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/xml"));
+        // Keys and versions, which the storage server knows.
+        let request = request.body(StorageBody::Replayable(CipherBytes::assume_ciphertext(document)));
+        let response = self.send(call, request).await?.checked().await?;
+        let headers = clean_response_headers(&call.operation, &response.headers);
+        let result = response.collect(MAX_RESULT).await?;
+        delete_result(&result).map_err(WrongAnswer::Document)?;
+        Ok(Answer::xml(StatusCode::OK, headers, result))
+    }
+}

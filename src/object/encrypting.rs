@@ -1,0 +1,102 @@
+//! A client's plaintext, encrypted as it streams to the storage server.
+//!
+//! **Invariant:** the last bytes are given only after the whole plaintext was verified and the branch key is still good;
+//! otherwise the body fails, the storage connection is cut, and the storage server commits nothing.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::custody::branch::{Revoked, WritingKey};
+use crate::format::body::SingleSealer;
+use crate::format::ciphertext::CipherBytes;
+use crate::format::size;
+use crate::net::BoxError;
+use crate::s3::checksum::Verified;
+
+use super::metadata::stored_checksum;
+use super::plaintext::{Plaintext, Step, UploadError};
+
+/// What an upload turned out to be, for whoever waits for the storage server's answer.
+#[derive(Clone, Default)]
+pub(super) struct Outcome(Arc<Mutex<Option<Verified>>>);
+
+impl Outcome {
+    fn set(&self, verified: Verified) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified);
+    }
+
+    /// `None` when the body was not read to its end.
+    pub(super) fn take(&self) -> Option<Verified> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The stored form of an upload.
+pub(super) struct EncryptingBody {
+    plaintext: Plaintext,
+    sealer: Option<SingleSealer>,
+    key: WritingKey,
+    at_hand: Bytes,
+    sealed: VecDeque<CipherBytes>,
+    left: u64,
+    outcome: Outcome,
+}
+
+impl EncryptingBody {
+    pub(super) fn new(plaintext: Plaintext, sealer: SingleSealer, key: WritingKey, outcome: Outcome) -> Self {
+        let left = size::stored(plaintext.length());
+        Self { plaintext, sealer: Some(sealer), key, at_hand: Bytes::new(), sealed: VecDeque::new(), left, outcome }
+    }
+
+    fn poll_sealed(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<CipherBytes>, UploadError>> {
+        loop {
+            if let Some(sealed) = self.sealed.pop_front() {
+                return Poll::Ready(Ok(Some(sealed)));
+            }
+            let Some(sealer) = &mut self.sealer else { return Poll::Ready(Ok(None)) };
+            if !self.at_hand.is_empty() {
+                self.sealed.extend(sealer.push(&mut self.at_hand)?);
+                continue;
+            }
+            match ready!(self.plaintext.poll_step(context))? {
+                Step::Data(data) => self.at_hand = data,
+                Step::End(verified) => {
+                    if self.key.is_revoked() {
+                        return Poll::Ready(Err(Revoked.into()));
+                    }
+                    let sealer = self.sealer.take().expect("it is there until the end");
+                    self.sealed.extend(sealer.finish(Some(&stored_checksum(&verified)))?);
+                    self.outcome.set(verified);
+                }
+            }
+        }
+    }
+}
+
+impl Body for EncryptingBody {
+    type Data = CipherBytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<CipherBytes>, BoxError>>> {
+        match ready!(self.poll_sealed(context)) {
+            Ok(Some(sealed)) => {
+                self.left = self.left.saturating_sub(sealed.as_bytes().len() as u64);
+                Poll::Ready(Some(Ok(Frame::data(sealed))))
+            }
+            Ok(None) => Poll::Ready(None),
+            Err(error) => Poll::Ready(Some(Err(error.into()))),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

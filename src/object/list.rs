@@ -1,0 +1,34 @@
+//! ListObjects, version 1 and 2: one request, with the plaintext's sizes by arithmetic.
+
+use http::{Method, StatusCode};
+
+use crate::format::size;
+use crate::s3::operation::{Parameters, clean_response_headers};
+use crate::s3::xml::rewrite_listing;
+
+use super::answer::Answer;
+use super::bucket::Bucket;
+use super::error::{Error, WrongAnswer};
+use super::{Call, Objects};
+
+/// Most bytes of a page: 1,000 keys of 1,024 bytes, each percent-encoded, and what belongs to them.
+const MAX_PAGE: usize = 8 << 20;
+
+impl Objects {
+    pub(super) async fn list_objects(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        parameters: &Parameters,
+    ) -> Result<Answer, Error> {
+        let mut request = self.request(call, Method::GET, bucket, None);
+        request.query = parameters.as_slice().to_vec();
+        let response = self.send(call, request).await?.checked().await?;
+        let headers = clean_response_headers(&call.operation, &response.headers);
+        let page = response.collect(MAX_PAGE).await?;
+        // A size that is none of ours is shown as it is: the object is not ours either, and cannot be read.
+        let plaintext = |stored| size::plaintext(stored).unwrap_or(stored);
+        let page = rewrite_listing(&page, bucket.name, plaintext).map_err(WrongAnswer::Document)?;
+        Ok(Answer::xml(StatusCode::OK, headers, page))
+    }
+}

@@ -1,0 +1,249 @@
+//! Between the client's headers and the metadata and checksums that the format keeps.
+
+use http::HeaderMap;
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES, HeaderName,
+    HeaderValue,
+};
+
+use crate::format::checksum as format;
+use crate::format::metadata::{AskedEncryption, Metadata};
+use crate::names::KekName;
+use crate::s3::checksum::{self as s3, Verified};
+
+use super::bucket::KeyRule;
+use super::error::Error;
+
+/// Most bytes of user metadata, names and values together (S3's rule).
+const MAX_USER_METADATA: usize = 2 << 10;
+const USER_PREFIX: &str = "x-amz-meta-";
+const ASKED: &str = "x-amz-server-side-encryption";
+const ASKED_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+
+/// What S3 says of an object without a Content-Type.
+const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
+
+/// The metadata of an upload, and the KEK that the client chose, or the bucket's.
+pub(super) fn of_upload(headers: &HeaderMap, keys: &KeyRule) -> Result<(Metadata, KekName), Error> {
+    let one = |name: HeaderName| headers.get(name).map(|value| value.as_bytes().to_vec());
+    let (asked, kek) = asked_encryption(headers, keys)?;
+    let mut metadata = Metadata {
+        content_type: one(CONTENT_TYPE).filter(|value| !value.is_empty()),
+        content_disposition: one(CONTENT_DISPOSITION),
+        content_encoding: content_encoding(headers),
+        content_language: one(CONTENT_LANGUAGE),
+        cache_control: one(CACHE_CONTROL),
+        expires: one(EXPIRES),
+        asked,
+        ..Metadata::default()
+    };
+    let mut length = 0;
+    for (name, value) in headers {
+        let Some(name) = name.as_str().strip_prefix(USER_PREFIX) else { continue };
+        length += name.len() + value.len();
+        // Headers of one name are one value with commas (RFC 9110, section 5.2), as S3 has it.
+        let known = metadata.user.entry(name.to_owned()).or_default();
+        if !known.is_empty() {
+            known.extend_from_slice(b",");
+        }
+        known.extend_from_slice(value.as_bytes());
+    }
+    if length > MAX_USER_METADATA {
+        return Err(Error::MetadataTooLarge { length, limit: MAX_USER_METADATA });
+    }
+    Ok((metadata, kek))
+}
+
+/// Content-Encoding without `aws-chunked`, which speaks of the transfer only.
+fn content_encoding(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut kept = Vec::new();
+    for value in headers.get_all(CONTENT_ENCODING) {
+        for coding in value.as_bytes().split(|byte| *byte == b',') {
+            let coding = coding.trim_ascii();
+            if !coding.is_empty() && !coding.eq_ignore_ascii_case(b"aws-chunked") {
+                kept.push(coding);
+            }
+        }
+    }
+    (!kept.is_empty()).then(|| kept.join(b", ".as_slice()))
+}
+
+fn asked_encryption(headers: &HeaderMap, keys: &KeyRule) -> Result<(AskedEncryption, KekName), Error> {
+    let text =
+        |name: &str| headers.get(name).map(|value| value.to_str().map_err(|_| Error::AskedEncryption)).transpose();
+    let key = match text(ASKED_KEY)? {
+        None => None,
+        Some(name) => {
+            let name = KekName::new(name).map_err(|_| Error::UnknownKek)?;
+            Some(name).filter(|name| keys.encrypts(name)).ok_or(Error::UnknownKek)?.into()
+        }
+    };
+    match (text(ASKED)?, key) {
+        (None, None) | (Some("aws:kms"), None) => Ok((AskedEncryption::Kms, keys.kek.clone())),
+        (Some("aws:kms"), Some(key)) => Ok((AskedEncryption::Kms, key)),
+        (Some("AES256"), None) => Ok((AskedEncryption::Aes256, keys.kek.clone())),
+        _ => Err(Error::AskedEncryption),
+    }
+}
+
+/// Puts what the client once said of the object into an answer about it.
+pub(super) fn describe(headers: &mut HeaderMap, metadata: &Metadata) {
+    let standard = [
+        (CONTENT_TYPE, metadata.content_type.as_deref().or(Some(DEFAULT_CONTENT_TYPE.as_bytes()))),
+        (CONTENT_DISPOSITION, metadata.content_disposition.as_deref()),
+        (CONTENT_ENCODING, metadata.content_encoding.as_deref()),
+        (CONTENT_LANGUAGE, metadata.content_language.as_deref()),
+        (CACHE_CONTROL, metadata.cache_control.as_deref()),
+        (EXPIRES, metadata.expires.as_deref()),
+    ];
+    for (name, value) in standard {
+        if let Some(Ok(value)) = value.map(HeaderValue::from_bytes) {
+            headers.insert(name, value);
+        }
+    }
+    for (name, value) in &metadata.user {
+        let name = HeaderName::try_from(format!("{USER_PREFIX}{name}"));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Says how the object is encrypted, as the client asked for it.
+pub(super) fn describe_encryption(headers: &mut HeaderMap, asked: AskedEncryption, kek: &KekName) {
+    match asked {
+        AskedEncryption::Aes256 => {
+            headers.insert(ASKED, HeaderValue::from_static("AES256"));
+        }
+        AskedEncryption::Kms => {
+            headers.insert(ASKED, HeaderValue::from_static("aws:kms"));
+            let kek = HeaderValue::from_str(kek.as_str()).expect("KEK names are letters, digits, '_' and '-'");
+            headers.insert(ASKED_KEY, kek);
+        }
+    }
+}
+
+/// The checksum header of an answer, and its type; `parts` is the number of the object's parts.
+pub(super) fn describe_checksum(headers: &mut HeaderMap, checksum: &format::Checksum, parts: u32) {
+    let value = base64(checksum.value());
+    let (value, kind) = match checksum.kind() {
+        format::Kind::FullObject => (value, "FULL_OBJECT"),
+        format::Kind::Composite => (format!("{value}-{parts}"), "COMPOSITE"),
+    };
+    let value = HeaderValue::from_str(&value).expect("base64 is legal in headers");
+    headers.insert(of_format(checksum.algorithm()).header_name(), value);
+    headers.insert("x-amz-checksum-type", HeaderValue::from_static(kind));
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The checksum to keep with an object whose plaintext was verified.
+pub(super) fn stored_checksum(verified: &Verified) -> format::Checksum {
+    let algorithm = to_format(verified.algorithm());
+    let checksum = format::Checksum::new(algorithm, format::Kind::FullObject, verified.digest().as_bytes());
+    checksum.expect("both sides have the same lengths")
+}
+
+const ALGORITHMS: [(s3::Algorithm, format::Algorithm); 10] = [
+    (s3::Algorithm::Crc32, format::Algorithm::Crc32),
+    (s3::Algorithm::Crc32c, format::Algorithm::Crc32c),
+    (s3::Algorithm::Crc64Nvme, format::Algorithm::Crc64Nvme),
+    (s3::Algorithm::Sha1, format::Algorithm::Sha1),
+    (s3::Algorithm::Sha256, format::Algorithm::Sha256),
+    (s3::Algorithm::Sha512, format::Algorithm::Sha512),
+    (s3::Algorithm::Md5, format::Algorithm::Md5),
+    (s3::Algorithm::XxHash64, format::Algorithm::XxHash64),
+    (s3::Algorithm::XxHash3, format::Algorithm::XxHash3),
+    (s3::Algorithm::XxHash128, format::Algorithm::XxHash128),
+];
+
+fn to_format(algorithm: s3::Algorithm) -> format::Algorithm {
+    let pair = ALGORITHMS.into_iter().find(|pair| pair.0 == algorithm);
+    pair.expect("the table has every algorithm").1
+}
+
+fn of_format(algorithm: format::Algorithm) -> s3::Algorithm {
+    let pair = ALGORITHMS.into_iter().find(|pair| pair.1 == algorithm);
+    pair.expect("the table has every algorithm").0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> KeyRule {
+        let kek = |name| KekName::new(name).expect("legal");
+        KeyRule {
+            kek: kek("demo"),
+            further_keks: vec![kek("tenant")],
+            former_keks: vec![kek("old")],
+            accept_writers: Vec::new(),
+        }
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("legal")));
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let value: HeaderValue = value;
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn what_the_client_said_comes_back() {
+        let said = headers(&[
+            ("content-type", "text/csv"),
+            ("content-encoding", "aws-chunked,gzip"),
+            ("x-amz-meta-owner", "a"),
+            ("x-amz-meta-owner", "b"),
+            ("cache-control", "no-store"),
+        ]);
+        let (metadata, kek) = of_upload(&said, &keys()).expect("fine");
+        assert_eq!(kek.as_str(), "demo");
+        let mut answer = HeaderMap::new();
+        describe(&mut answer, &metadata);
+        let expected = headers(&[
+            ("content-type", "text/csv"),
+            ("content-encoding", "gzip"),
+            ("x-amz-meta-owner", "a,b"),
+            ("cache-control", "no-store"),
+        ]);
+        assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn the_client_chooses_among_the_keks_of_the_bucket_only() {
+        let choose = |key: &str| {
+            let chosen = headers(&[
+                ("x-amz-server-side-encryption", "aws:kms"),
+                ("x-amz-server-side-encryption-aws-kms-key-id", key),
+            ]);
+            of_upload(&chosen, &keys()).map(|(_, kek)| kek.as_str().to_owned())
+        };
+        assert_eq!(choose("tenant").expect("offered"), "tenant");
+        for refused in ["old", "other", "arn:aws:kms:x", "../x"] {
+            assert!(matches!(choose(refused), Err(Error::UnknownKek)), "{refused}");
+        }
+        let both = headers(&[
+            ("x-amz-server-side-encryption", "AES256"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "demo"),
+        ]);
+        assert!(matches!(of_upload(&both, &keys()), Err(Error::AskedEncryption)));
+        assert!(matches!(
+            of_upload(&headers(&[("x-amz-server-side-encryption", "none")]), &keys()),
+            Err(Error::AskedEncryption)
+        ));
+    }
+
+    #[test]
+    fn user_metadata_is_bounded() {
+        let long = "v".repeat(2048);
+        let result = of_upload(&headers(&[("x-amz-meta-k", &long)]), &keys());
+        assert!(matches!(result, Err(Error::MetadataTooLarge { length: 2049, limit: 2048 })));
+    }
+}

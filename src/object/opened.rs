@@ -1,0 +1,66 @@
+//! A stored object whose envelope was opened: the step from the storage server's word to what the writer said.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::custody::branch::ReadingKey;
+use crate::custody::context::BranchContext;
+use crate::custody::wrapped::WrappedKey;
+use crate::format::envelope::{self, Layout, Malformed, Unverified, Wrapping};
+use crate::format::keys::{Commitment, Dek};
+use crate::format::metadata::Metadata;
+use crate::names::{KekName, Purpose};
+
+use super::error::Error;
+use super::put::binding_of;
+use super::{Call, Named, Objects};
+
+/// A stored object's key and what the client once said of it, verified.
+pub(super) struct Opened {
+    pub(super) dek: Arc<Dek>,
+    pub(super) layout: Layout,
+    pub(super) metadata: Metadata,
+    pub(super) commitment: Commitment,
+    pub(super) kek: KekName,
+    /// The branch key: streams look at it to notice a revocation.
+    pub(super) key: ReadingKey,
+}
+
+/// The envelope in the headers of a storage server's answer.
+pub(super) fn envelope_of(headers: &HeaderMap) -> Result<Unverified, Error> {
+    let mut values = headers.get_all(envelope::HEADER).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Err(Error::NotEncrypted),
+        (Some(value), None) => Ok(Unverified::parse(value.to_str().map_err(|_| Malformed)?)?),
+        (Some(_), Some(_)) => Err(Malformed.into()),
+    }
+}
+
+impl Objects {
+    /// Opens the envelope in `headers` for the name under which it was asked for. The KEK's name and the writer are
+    /// checked against the bucket's lists before anybody is asked for a key.
+    pub(super) async fn open(&self, call: &Call, object: Named<'_>, headers: &HeaderMap) -> Result<Opened, Error> {
+        let unverified = envelope_of(headers)?;
+        let branch = unverified.branch();
+        if !object.bucket.keys.opens(&branch.kek) {
+            return Err(Error::ForeignKek(branch.kek.clone()));
+        }
+        if !object.bucket.keys.accept_writers.contains(&branch.writer) {
+            return Err(Error::ForeignWriter(branch.writer.clone()));
+        }
+        let context = BranchContext {
+            purpose: Purpose::Object,
+            bucket: object.bucket.name.clone(),
+            writer: branch.writer.clone(),
+            id: branch.id,
+        };
+        let copy = WrappedKey::new(branch.version, branch.wrapped.clone()).map_err(|_| Malformed)?;
+        let key = self.keys.for_reading(&branch.kek, &context, &copy, call.who.caller()).await?;
+        let wrapping = Wrapping { branch_key: key.secret()?, customer_key: None };
+        let opened = unverified.open(wrapping, binding_of(object))?;
+        let (layout, metadata) = (opened.layout, opened.metadata);
+        let (commitment, kek) = (*unverified.commitment(), branch.kek.clone());
+        Ok(Opened { dek: Arc::new(opened.dek), layout, metadata, commitment, kek, key })
+    }
+}

@@ -1,0 +1,191 @@
+//! The client's body as a stream of plaintext, checked against everything that the client promised of it.
+//!
+//! **Invariant:** [`Plaintext::poll_step`] says [`Step::End`] only after length, chunk signatures, trailers and every
+//! checksum were found right; whoever commits an upload does so after that.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderName};
+use http_body::Body as _;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::custody::branch::Revoked;
+use crate::format::body::SealError;
+use crate::net::body::BodyError;
+use crate::s3::checksum::{Expectations, InvalidPromise, Mismatch, Verified, announced_trailers};
+use crate::s3::chunked::{ChunkError, Decoder, Event, Mode};
+use crate::s3::sigv4::Payload;
+
+use super::error::Error;
+
+/// The request's body as it comes from the client.
+pub type ClientBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A request's body, with what the signature says about it.
+pub struct Upload {
+    /// The body.
+    pub body: ClientBody,
+    /// What the signature says about it.
+    pub payload: Payload,
+}
+
+/// Why an upload was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The client hung up, or was too slow.
+    #[error(transparent)]
+    Client(#[from] BodyError),
+    /// The aws-chunked encoding is wrong, or a chunk's signature.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// A trailer cannot be understood.
+    #[error(transparent)]
+    Promise(#[from] InvalidPromise),
+    /// The body is not what was promised.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// The body is shorter or longer than announced, or could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The branch key was revoked while the body was under way.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
+    /// A document is longer than any of its kind.
+    #[error("the document is longer than {limit} bytes")]
+    DocumentTooLarge {
+        /// Bytes allowed.
+        limit: usize,
+    },
+}
+
+/// The next thing that a body gives.
+pub(super) enum Step {
+    /// Plaintext, not empty.
+    Data(Bytes),
+    /// Everything came and is right.
+    End(Verified),
+}
+
+/// The plaintext of an upload.
+pub(super) struct Plaintext {
+    body: ClientBody,
+    decoder: Option<Decoder>,
+    expectations: Option<Expectations>,
+    /// Those of aws-chunked, once they came.
+    trailers: Vec<(HeaderName, String)>,
+    length: u64,
+    taken: u64,
+    encoded: Bytes,
+}
+
+impl Plaintext {
+    /// Reads the announced length and the promises.
+    pub(super) fn new(upload: Upload, headers: &HeaderMap) -> Result<Self, Error> {
+        let Upload { body, payload } = upload;
+        let number = |name: &str| -> Result<Option<u64>, Error> {
+            let Some(value) = headers.get(name) else { return Ok(None) };
+            let number = value.to_str().ok().and_then(|text| text.parse().ok());
+            number.map(Some).ok_or_else(|| Error::Header(value_name(name)))
+        };
+        let signed_sha256 = if let Payload::Signed(hash) = payload { Some(hash) } else { None };
+        let mode = Mode::of_payload(payload);
+        if mode.is_none() && names_aws_chunked(headers) {
+            // The signature says that the body is as it comes: framing would be stored as data.
+            return Err(Error::Header(CONTENT_ENCODING));
+        }
+        let length = number(if mode.is_some() { "x-amz-decoded-content-length" } else { "content-length" })?;
+        let length = length.ok_or(Error::MissingLength)?;
+        let expectations = Some(Expectations::from_headers(headers, signed_sha256)?);
+        let trailers = announced_trailers(headers)?;
+        let decoder = mode.map(|mode| Decoder::new(mode, length, trailers)).transpose().map_err(UploadError::from)?;
+        Ok(Self { body, decoder, expectations, trailers: Vec::new(), length, taken: 0, encoded: Bytes::new() })
+    }
+
+    /// Plaintext bytes announced.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next step. Not to be called again after [`Step::End`] or an error.
+    pub(super) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Step, UploadError>> {
+        loop {
+            if let Some(step) = self.decode()? {
+                return Poll::Ready(Ok(step));
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(frame) => {
+                    // Trailers of HTTP itself mean nothing in S3.
+                    self.encoded = frame?.into_data().unwrap_or_default();
+                }
+                None => return Poll::Ready(self.end()),
+            }
+        }
+    }
+
+    /// What the bytes at hand give; `None` when more are needed.
+    fn decode(&mut self) -> Result<Option<Step>, UploadError> {
+        while !self.encoded.is_empty() {
+            let data = match &mut self.decoder {
+                None => std::mem::take(&mut self.encoded),
+                Some(decoder) => match decoder.feed(&mut self.encoded)? {
+                    Event::Data(data) => data,
+                    Event::NeedMore => return Ok(None),
+                    Event::End(trailers) => {
+                        self.trailers = trailers;
+                        continue;
+                    }
+                },
+            };
+            if !data.is_empty() {
+                self.taken += data.len() as u64;
+                if self.taken > self.length {
+                    return Err(SealError::Length.into());
+                }
+                if let Some(expectations) = &mut self.expectations {
+                    expectations.update(&data);
+                }
+                return Ok(Some(Step::Data(data)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn end(&mut self) -> Result<Step, UploadError> {
+        if let Some(decoder) = &self.decoder {
+            decoder.finish()?;
+        }
+        if self.taken != self.length {
+            return Err(SealError::Length.into());
+        }
+        let mut expectations = self.expectations.take().ok_or(SealError::Length)?;
+        expectations.trailers(self.trailers.iter().map(|(name, value)| (name, value.as_str())))?;
+        Ok(Step::End(expectations.finish()?))
+    }
+
+    /// All of it, which the caller knows to be short.
+    pub(super) async fn collect(mut self, limit: usize) -> Result<(Vec<u8>, Verified), UploadError> {
+        let mut collected = Vec::with_capacity(usize::try_from(self.length).unwrap_or(limit).min(limit));
+        loop {
+            match std::future::poll_fn(|context| self.poll_step(context)).await? {
+                Step::Data(data) if collected.len() + data.len() > limit => {
+                    return Err(UploadError::DocumentTooLarge { limit });
+                }
+                Step::Data(data) => collected.extend_from_slice(&data),
+                Step::End(verified) => return Ok((collected, verified)),
+            }
+        }
+    }
+}
+
+fn names_aws_chunked(headers: &HeaderMap) -> bool {
+    let codings =
+        headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"aws-chunked"))
+}
+
+fn value_name(name: &str) -> HeaderName {
+    HeaderName::try_from(name).expect("both names are legal")
+}

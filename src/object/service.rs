@@ -1,0 +1,106 @@
+//! The list of buckets, and making, finding and removing them.
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::format::ciphertext::CipherBytes;
+use crate::s3::checksum::{Algorithm, Hasher};
+use crate::s3::operation::{ListBuckets, clean_response_headers};
+use crate::s3::xml::{BucketList, bucket_location, location_constraint, location_xml};
+use crate::storage::{StorageBody, StorageRequest};
+
+use super::answer::Answer;
+use super::bucket::Bucket;
+use super::error::{Error, WrongAnswer};
+use super::plaintext::{Plaintext, Upload};
+use super::{Call, Objects};
+
+/// Most bytes of a document that a client sends.
+pub(super) const MAX_DOCUMENT: usize = 2 << 20;
+/// Most bytes of a storage server's list of buckets: S3 allows up to 10,000 by default, and 1,000,000 on request.
+const MAX_BUCKET_LIST: usize = 64 << 20;
+
+/// `Content-MD5` of a document. Storage servers want one with some documents.
+pub(super) fn content_md5(document: &[u8]) -> HeaderValue {
+    let mut hasher = Hasher::new(Algorithm::Md5);
+    hasher.update(document);
+    let digest = base64::engine::general_purpose::STANDARD.encode(hasher.finish().as_bytes());
+    HeaderValue::try_from(digest).expect("base64 is legal in headers")
+}
+
+impl Objects {
+    pub(super) async fn list_buckets(&self, call: &Call, asked: &ListBuckets) -> Result<Answer, Error> {
+        // The names that clients see are others than the storage server's, so pages are cut here.
+        let mut all = BucketList::default();
+        let mut after: Option<String> = None;
+        let mut headers = HeaderMap::new();
+        loop {
+            let mut request = StorageRequest::new(Method::GET);
+            if let Some(token) = &after {
+                request = request.query("continuation-token", token);
+            }
+            let response = self.send(call, request).await?.checked().await?;
+            headers =
+                if headers.is_empty() { clean_response_headers(&call.operation, &response.headers) } else { headers };
+            let page = BucketList::parse(&response.collect(MAX_BUCKET_LIST).await?).map_err(WrongAnswer::Document)?;
+            let next = page.continuation.clone();
+            let progress = !page.buckets.is_empty() && next != after;
+            let buckets = std::mem::take(&mut all.buckets);
+            all = BucketList { buckets: [buckets, page.buckets].concat(), ..page };
+            match next {
+                Some(token) if progress => after = Some(token),
+                _ => break,
+            }
+        }
+        let list = all.renamed(|physical| self.may_see(call, physical));
+        let list = list.page(asked.prefix.as_deref(), asked.continuation_token.as_deref(), asked.max_buckets);
+        Ok(Answer::xml(StatusCode::OK, headers, list.to_xml(asked.prefix.as_deref())))
+    }
+
+    pub(super) async fn create_bucket(&self, call: &Call, bucket: Bucket<'_>, upload: Upload) -> Result<Answer, Error> {
+        let document = self.document(call, upload).await?;
+        location_constraint(&document).map_err(Error::Xml)?;
+        let mut request = self.request(call, Method::PUT, bucket, None);
+        if !document.is_empty() {
+            request = request.body(StorageBody::Replayable(CipherBytes::assume_ciphertext(document)));
+        }
+        let response = self.send(call, request).await?.checked().await?;
+        let mut headers = clean_response_headers(&call.operation, &response.headers);
+        let location = HeaderValue::try_from(format!("/{}", bucket.name)).expect("bucket names are legal in headers");
+        headers.insert(http::header::LOCATION, location);
+        Ok(Answer::empty(StatusCode::OK, headers))
+    }
+
+    /// HeadBucket and DeleteBucket.
+    pub(super) async fn plain_bucket_request(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        method: Method,
+    ) -> Result<Answer, Error> {
+        let request = self.request(call, method, bucket, None);
+        let response = self.send(call, request).await?.checked().await?;
+        Ok(Answer::empty(response.status, clean_response_headers(&call.operation, &response.headers)))
+    }
+
+    pub(super) async fn bucket_location(&self, call: &Call, bucket: Bucket<'_>) -> Result<Answer, Error> {
+        let request = self.request(call, Method::GET, bucket, None).flag("location");
+        let response = self.send(call, request).await?.checked().await?;
+        let headers = clean_response_headers(&call.operation, &response.headers);
+        let document = response.collect(MAX_DOCUMENT).await?;
+        let region = bucket_location(&document).map_err(WrongAnswer::Document)?;
+        Ok(Answer::xml(StatusCode::OK, headers, location_xml(region.as_deref())))
+    }
+
+    /// A request's document, checked against what the client promised of it.
+    pub(super) async fn document(&self, call: &Call, upload: Upload) -> Result<Bytes, Error> {
+        let without_body = !call.headers.contains_key("content-length")
+            && !call.headers.contains_key("transfer-encoding")
+            && http_body::Body::is_end_stream(&upload.body);
+        if without_body {
+            return Ok(Bytes::new());
+        }
+        Ok(Plaintext::new(upload, &call.headers)?.collect(MAX_DOCUMENT).await?.0.into())
+    }
+}

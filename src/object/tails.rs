@@ -1,0 +1,86 @@
+//! Remembers the authenticated layout of objects that were read lately, so that a further ranged read needs one
+//! request.
+//!
+//! **Invariant:** entries come from footers that were opened, and count only for the commitment they were opened
+//! under: an object that was overwritten, or replayed, has another one.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+use crate::format::checksum::Checksum;
+use crate::format::footer::Tail;
+use crate::format::keys::Commitment;
+use crate::format::layout::PartMap;
+use crate::names::LogicalBucket;
+
+use super::Named;
+
+/// Objects remembered.
+const MOST: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// Parts of all of them together; bounds the memory to a few dozen MiB.
+const MOST_PARTS: usize = 500_000;
+
+/// The authenticated layout of an object.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) commitment: Commitment,
+    pub(super) map: Arc<PartMap>,
+    pub(super) checksum: Option<Checksum>,
+}
+
+impl Known {
+    pub(super) fn new(commitment: Commitment, tail: &Tail, map: PartMap) -> Self {
+        Self { commitment, map: Arc::new(map), checksum: tail.checksum().cloned() }
+    }
+
+    pub(super) fn parts(&self) -> u32 {
+        u32::try_from(self.map.entries().len()).unwrap_or(u32::MAX)
+    }
+}
+
+type Name = (LogicalBucket, String, Option<String>);
+
+struct Inner {
+    known: LruCache<Name, Known>,
+    parts: usize,
+}
+
+/// The cache: by bucket, key and the version that was asked for.
+pub(super) struct TailCache(Mutex<Inner>);
+
+impl Default for TailCache {
+    fn default() -> Self {
+        Self(Mutex::new(Inner { known: LruCache::new(MOST), parts: 0 }))
+    }
+}
+
+fn name(object: Named<'_>, version: Option<&str>) -> Name {
+    (object.bucket.name.clone(), object.key.as_str().to_owned(), version.map(str::to_owned))
+}
+
+impl TailCache {
+    pub(super) fn get(&self, object: Named<'_>, version: Option<&str>) -> Option<Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(&name(object, version)).cloned()
+    }
+
+    pub(super) fn put(&self, object: Named<'_>, version: Option<&str>, known: Known) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.parts += known.map.entries().len();
+        if let Some((_, replaced)) = inner.known.push(name(object, version), known) {
+            inner.parts -= replaced.map.entries().len();
+        }
+        while inner.parts > MOST_PARTS {
+            let Some((_, dropped)) = inner.known.pop_lru() else { break };
+            inner.parts -= dropped.map.entries().len();
+        }
+    }
+
+    pub(super) fn forget(&self, object: Named<'_>, version: Option<&str>) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dropped) = inner.known.pop(&name(object, version)) {
+            inner.parts -= dropped.map.entries().len();
+        }
+    }
+}
