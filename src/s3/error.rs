@@ -99,6 +99,8 @@ codes! {
     KmsInvalidState = "KMS.KMSInvalidStateException" BAD_REQUEST,
     /// There is no such KEK.
     KmsNotFound = "KMS.NotFoundException" BAD_REQUEST,
+    /// A trailer after an aws-chunked body is missing, unexpected or malformed.
+    MalformedTrailer = "MalformedTrailerError" BAD_REQUEST,
     /// The XML does not follow the schema.
     MalformedXml = "MalformedXML" BAD_REQUEST,
     /// An XML or JSON body is over the limit.
@@ -158,8 +160,8 @@ impl std::fmt::Display for Code {
 /// The body of an error answer. HEAD and 304 answers have none: that is the caller's to know.
 #[derive(Debug, Clone)]
 pub struct ErrorBody<'a> {
-    /// The code.
-    pub code: Code,
+    /// The code: [`Code::as_str`], or one that a storage server gave.
+    pub code: &'a str,
     /// What happened and what to do about it, for people.
     pub message: Cow<'a, str>,
     /// The path that was asked for, as the client sent it.
@@ -175,7 +177,7 @@ impl ErrorBody<'_> {
     pub fn to_xml(&self) -> Vec<u8> {
         let mut body = xml::Writer::new();
         body.open("Error", None);
-        body.leaf("Code", self.code.as_str());
+        body.leaf("Code", self.code);
         body.leaf("Message", &self.message);
         for (name, value) in self.extra {
             body.leaf(name, value);
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn error_bodies_escape_what_they_carry_and_read_back() {
         let body = ErrorBody {
-            code: Code::NoSuchKey,
+            code: Code::NoSuchKey.as_str(),
             message: "no <such> key & \"nothing\" like it".into(),
             resource: "/records/a&b\u{1}",
             request_id: "4442587FB7D0A2F9",

@@ -1,0 +1,168 @@
+//! Responses: answers and errors as HTTP, and the log line of each request.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SERVER};
+use http::{Method, Response, StatusCode, request::Parts};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+
+use crate::custody::caller::Caller;
+use crate::net::BoxError;
+use crate::net::listener::ConnectionInfo;
+use crate::object::answer::{Answer, AnswerBody, ReadFailure};
+use crate::s3::error::ErrorBody;
+use crate::s3::operation::Operation;
+
+use super::fault::Fault;
+
+/// A response's body.
+pub(super) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What a request is about, for its response and its log line.
+pub(super) struct About {
+    pub(super) id: String,
+    method: Method,
+    path: String,
+    peer: SocketAddr,
+    operation: &'static str,
+    bucket: Option<String>,
+    key: Option<String>,
+    caller: Option<Caller>,
+}
+
+impl About {
+    pub(super) fn new(id: String, parts: &Parts, info: &ConnectionInfo) -> Self {
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        Self { id, method, path, peer: info.peer, operation: "-", bucket: None, key: None, caller: None }
+    }
+
+    pub(super) fn principal(&mut self, caller: &Caller) {
+        self.caller = Some(caller.clone());
+    }
+
+    pub(super) fn operation(&mut self, operation: &Operation) {
+        self.operation = operation.name();
+        self.bucket = operation.bucket().map(|bucket| bucket.as_str().to_owned());
+        self.key = operation.key().map(|key| key.as_str().to_owned());
+    }
+
+    /// One line per request. The query is left out: presigned URLs have their signature there.
+    pub(super) fn log(&self, status: StatusCode, elapsed: Duration) {
+        let caller = self.caller.as_ref();
+        tracing::info!(
+            request_id = self.id,
+            peer = %self.peer,
+            principal = caller.map_or("-", |caller| caller.principal.as_str()),
+            reason = caller.map_or("-", |caller| caller.reason.as_str()),
+            operation = self.operation,
+            bucket = self.bucket.as_deref().unwrap_or("-"),
+            key = ?self.key.as_deref().unwrap_or("-"),
+            status = status.as_u16(),
+            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+pub(super) fn success(answer: Answer, about: &About) -> Response<ResponseBody> {
+    let Answer { status, headers, body } = answer;
+    let body = match body {
+        AnswerBody::Empty => empty(),
+        AnswerBody::Full(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+        AnswerBody::Stream(body) => Watched { body, request_id: about.id.clone() }.boxed_unsync(),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    finish(response, about)
+}
+
+pub(super) fn failure(fault: &Fault, about: &About) -> Response<ResponseBody> {
+    let document = ErrorBody {
+        code: &fault.code,
+        message: fault.message.clone(),
+        resource: &about.path,
+        request_id: &about.id,
+        extra: &fault.extra,
+    };
+    let document = document.to_xml();
+    let bodiless = about.method == Method::HEAD || fault.status == StatusCode::NOT_MODIFIED;
+    let mut response = Response::new(if bodiless {
+        empty()
+    } else {
+        Full::new(Bytes::from(document)).map_err(|never| match never {}).boxed_unsync()
+    });
+    *response.status_mut() = fault.status;
+    let headers = response.headers_mut();
+    if !bodiless {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    }
+    if let Some(seconds) = fault.retry_after_s {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(length) = fault.length {
+        headers.insert(CONTENT_RANGE, header(&format!("bytes */{length}")));
+    }
+    finish(response, about)
+}
+
+fn empty() -> ResponseBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+fn finish(mut response: Response<ResponseBody>, about: &About) -> Response<ResponseBody> {
+    let bodiless = response.status() == StatusCode::NOT_MODIFIED || response.status() == StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    if bodiless {
+        headers.remove(CONTENT_LENGTH);
+    }
+    headers.insert("x-amz-request-id", header(&about.id));
+    headers.insert("x-amz-id-2", header(&about.id));
+    headers.insert(SERVER, HeaderValue::from_static("Claviger"));
+    response
+}
+
+/// Tells the log why a body had to be cut off: the client only sees the connection end.
+struct Watched {
+    body: UnsyncBoxBody<Bytes, ReadFailure>,
+    request_id: String,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        polled.map(|frame| frame.map(|frame| frame.map_err(|failure| cut(failure, &self.request_id))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn cut(failure: ReadFailure, request_id: &str) -> BoxError {
+    let error: &(dyn std::error::Error + 'static) = &failure;
+    match failure {
+        ReadFailure::Open(_) => {
+            tracing::error!(request_id, error, "ALARM: stored data is not what was written; answer cut off")
+        }
+        ReadFailure::Storage(_) | ReadFailure::Revoked(_) => tracing::warn!(request_id, error, "answer cut off"),
+    }
+    failure.into()
+}
