@@ -7,7 +7,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// What the counters say at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +25,19 @@ pub(crate) struct Snapshot {
 
 /// Shared by a connection and the exchanges on it.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress(Arc<Mutex<Snapshot>>);
+pub(crate) struct Progress(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    now: Mutex<Snapshot>,
+    /// Wakes the one that waits for the peer when exchanges begin or end, as other limits hold then.
+    changed: Notify,
+}
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Snapshot { ours: 0, open: 0, begun: 0, since: Instant::now() })))
+        let now = Mutex::new(Snapshot { ours: 0, open: 0, begun: 0, since: Instant::now() });
+        Self(Arc::new(Shared { now, changed: Notify::new() }))
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -43,28 +52,33 @@ impl Progress {
         now.ours += usize::from(ours);
         now.since = Instant::now();
         drop(now);
+        self.0.changed.notify_one();
         Exchange { progress: self.clone(), ours }
     }
 
-    /// Resolves when the peer has had its turn for as long as `limit` allows in the state of that moment.
+    /// Resolves when the peer has had its turn for as long as `limit` allows in the state of that moment. One caller
+    /// at a time.
     pub(crate) async fn peer_overdue(&self, limit: impl Fn(&Snapshot) -> Duration) -> Snapshot {
         loop {
             let now = self.snapshot();
             let limit = limit(&now);
-            let deadline = now.since + limit;
-            if now.ours > 0 {
-                sleep((limit / 4).max(Duration::from_millis(5))).await;
-            } else if deadline <= Instant::now() {
+            let look_again = if now.ours > 0 {
+                Instant::now() + (limit / 4).max(Duration::from_millis(5))
+            } else if now.since + limit <= Instant::now() {
                 return now;
             } else {
-                sleep_until(deadline).await;
+                now.since + limit
+            };
+            tokio::select! {
+                () = sleep_until(look_again) => {}
+                () = self.0.changed.notified() => {}
             }
         }
     }
 
     // The counters are whole at every unlock, so a poisoned lock still guards good ones.
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,6 +108,8 @@ impl Drop for Exchange {
         now.ours -= usize::from(self.ours);
         now.open -= 1;
         now.since = Instant::now();
+        drop(now);
+        self.progress.0.changed.notify_one();
     }
 }
 
@@ -115,6 +131,17 @@ mod tests {
         let snapshot = tokio::time::timeout(LIMIT * 5, overdue).await.expect("the peer's turn ran out");
         assert!(turned.elapsed() >= LIMIT);
         assert_eq!((snapshot.ours, snapshot.open, snapshot.begun), (0, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_shorter_limit_holds_as_soon_as_its_state_begins() {
+        let progress = Progress::new();
+        let patience = |now: &Snapshot| if now.begun == 0 { LIMIT * 1000 } else { LIMIT };
+        let overdue = progress.peer_overdue(patience);
+        tokio::pin!(overdue);
+        assert!(tokio::time::timeout(LIMIT / 10, &mut overdue).await.is_err());
+        drop(progress.begin(true));
+        assert!(tokio::time::timeout(LIMIT * 100, overdue).await.is_ok());
     }
 
     #[tokio::test]

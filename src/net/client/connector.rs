@@ -160,3 +160,72 @@ impl<T: Connection> Connection for AnswerFirst<T> {
         self.inner.connected()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+
+    /// What is left of a connection whose peer answered and closed: writes fail, the answer arrives a little later.
+    struct Closed {
+        arrives: Pin<Box<Sleep>>,
+        answer: &'static [u8],
+    }
+
+    impl Closed {
+        fn new() -> Self {
+            let arrives = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
+            Self { arrives, answer: b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n" }
+        }
+    }
+
+    impl Read for Closed {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            mut buffer: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            ready!(self.arrives.as_mut().poll(context));
+            buffer.put_slice(std::mem::take(&mut self.answer));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Write for Closed {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn ask(io: impl Read + Write + Unpin + Send + 'static) -> hyper::Result<u16> {
+        let (mut sender, connection) = http1::handshake(io).await?;
+        tokio::spawn(connection);
+        let request = Request::put("/").body(Empty::<bytes::Bytes>::new()).expect("good request");
+        sender.send_request(request).await.map(|response| response.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn an_answer_goes_before_a_broken_pipe() {
+        assert!(ask(Closed::new()).await.is_err(), "the library alone does not wait for the answer");
+        let io = AnswerFirst { inner: Closed::new(), broken: None };
+        assert_eq!(ask(io).await.expect("the answer"), 403);
+    }
+
+    #[tokio::test]
+    async fn a_broken_pipe_without_an_answer_is_an_error_after_a_while() {
+        let mut closed = Closed::new();
+        closed.arrives = Box::pin(tokio::time::sleep(ANSWER_GRACE * 60));
+        let asked = ask(AnswerFirst { inner: closed, broken: None });
+        assert!(tokio::time::timeout(ANSWER_GRACE * 20, asked).await.expect("no hang").is_err());
+    }
+}
