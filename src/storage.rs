@@ -166,3 +166,6 @@ impl Storage {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
