@@ -1,1 +1,148 @@
-//! The configuration file, parsed and checked into resolved structs.
+//! Configuration: a TOML file to checked, resolved structs.
+//!
+//! Everything that is wrong is reported at once, each with its line and what to do ([`Problems`]); a file with any mistake
+//! gives no configuration at all. Paths in it are relative to its folder.
+//!
+//! **Invariant:** no KEK, key or passphrase comes from a default, and none stands in the file itself.
+
+mod buckets;
+mod clients;
+mod custodian;
+mod files;
+mod problem;
+mod proxy;
+mod section;
+mod storage;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::custody::lease::LeaseSettings;
+use crate::object::access::Client;
+use crate::object::bucket::Buckets;
+use crate::telemetry::LogFormat;
+
+pub use buckets::KekUse;
+pub use custodian::CustodianSection;
+pub use problem::{Mistake, Problem, Problems};
+pub use proxy::ProxySettings;
+pub use storage::StorageSection;
+
+use section::{Document, Section};
+
+/// Most bytes of a configuration file.
+const FILE_MAX: u64 = 1 << 20;
+
+/// A checked configuration, with the secrets that its files held.
+pub struct Config {
+    /// The file.
+    pub file: PathBuf,
+    /// The listening side.
+    pub proxy: ProxySettings,
+    /// The storage server.
+    pub storage: StorageSection,
+    /// Who holds the KEKs.
+    pub custodian: CustodianSection,
+    /// How long branch keys are leased.
+    pub leases: LeaseSettings,
+    /// The buckets and their KEKs.
+    pub buckets: Buckets,
+    /// The KEKs that new objects are encrypted under, each where it is named.
+    pub keks: Vec<KekUse>,
+    /// Who may sign requests.
+    pub clients: Vec<Client>,
+    /// How a line of the log looks.
+    pub log_format: LogFormat,
+    /// Which events are logged.
+    pub log_filter: String,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("proxy", &self.proxy).field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+/// Reads and checks `file`.
+///
+/// # Errors
+/// [`Problems`]: all that is wrong with it.
+pub fn load(file: &Path) -> Result<Config, Problems> {
+    let of_file =
+        |mistake| Problems { file: file.to_owned(), list: vec![Problem { line: None, key: String::new(), mistake }] };
+    let text = read_text(file).map_err(of_file)?;
+    parse(&text, file).map_err(|list| Problems { file: file.to_owned(), list })
+}
+
+fn read_text(file: &Path) -> Result<String, Mistake> {
+    let mut text = String::new();
+    let opened = File::open(file).map_err(Mistake::Unreadable)?;
+    match opened.take(FILE_MAX + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 <= FILE_MAX => Ok(text),
+        Ok(_) => Err(Mistake::NotText),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(Mistake::NotText),
+        Err(error) => Err(Mistake::Unreadable(error)),
+    }
+}
+
+fn parse(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
+    let document = Document::new(text, file.parent().unwrap_or(Path::new("")));
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let line = error.span().map(|span| document.line(&span));
+        document.note(line, "", Mistake::Syntax(error.message().to_owned()));
+    }
+    // What follows a syntax error may be misread, so that only a sound document is looked into.
+    let config = if errors.is_empty() { read(Section::root(&document, table.get_ref()), file) } else { None };
+    let problems = document.into_problems();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+fn read(root: Section<'_>, file: &Path) -> Option<Config> {
+    let proxy = root.required_section("proxy").and_then(proxy::read);
+    let storage = root.required_section("storage").and_then(storage::read);
+    let custodian = root.required_section("custodian").and_then(custodian::read);
+    let leases = custodian::leases(root.section("leases"));
+    let writer = proxy.as_ref().map(|proxy| &proxy.writer);
+    let state_bucket = storage.as_ref().map(|storage| storage.state_bucket.as_str());
+    let buckets = buckets::read(&root, writer, state_bucket);
+    let clients = clients::read(&root);
+    let (log_format, log_filter) = log(root.section("log"));
+    root.finish();
+    let (buckets, keks) = buckets?;
+    Some(Config {
+        file: file.to_owned(),
+        proxy: proxy?,
+        storage: storage?,
+        custodian: custodian?,
+        leases,
+        buckets,
+        keks,
+        clients: clients?,
+        log_format,
+        log_filter,
+    })
+}
+
+fn log(section: Option<Section<'_>>) -> (LogFormat, String) {
+    let standard = (LogFormat::Text, "info".to_owned());
+    let Some(section) = section else { return standard };
+    let format = section.text("format").and_then(|text| {
+        text.parsed(|text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(Mistake::Choice(vec!["text", "json"])),
+        })
+    });
+    let filter = section.text("filter").map(|text| text.text.to_owned());
+    section.finish();
+    (format.unwrap_or(standard.0), filter.unwrap_or(standard.1))
+}

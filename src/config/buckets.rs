@@ -1,0 +1,121 @@
+//! `[default_bucket]` and `[[bucket]]`: which KEKs encrypt and open which bucket.
+//!
+//! **Invariant:** a KEK comes from the file or not at all: every rule has to name its own.
+
+use std::collections::HashMap;
+
+use super::problem::Mistake;
+use super::section::{Section, Text};
+use crate::names::{InvalidName, KekName, LogicalBucket, WriterDomain};
+use crate::object::bucket::{BucketRule, Buckets, KeyRule};
+
+/// A KEK that new objects are encrypted under, and where the configuration says so.
+#[derive(Debug, Clone)]
+pub struct KekUse {
+    /// The KEK.
+    pub kek: KekName,
+    /// The line.
+    pub line: usize,
+    /// The key, such as `bucket.kek`.
+    pub key: String,
+}
+
+/// What the rules refer to, and what they are collected in.
+struct Rules<'a> {
+    writer: Option<&'a WriterDomain>,
+    state_bucket: Option<&'a str>,
+    names: Lines,
+    storage_names: Lines,
+    keks: Vec<KekUse>,
+}
+
+pub(super) fn read(
+    root: &Section<'_>,
+    writer: Option<&WriterDomain>,
+    state_bucket: Option<&str>,
+) -> Option<(Buckets, Vec<KekUse>)> {
+    let default = root.section("default_bucket");
+    let sections = root.sections("bucket");
+    if !root.has("default_bucket") && !root.has("bucket") {
+        root.note(Mistake::NoBucket);
+    }
+    let default_is_right = default.is_some() == root.has("default_bucket");
+    let mut rules = Rules { writer, state_bucket, names: Lines::new(), storage_names: Lines::new(), keks: Vec::new() };
+    let others = default.map(|section| {
+        let keys = keys(&section, &mut rules);
+        section.finish();
+        keys
+    });
+    let named: Vec<Option<BucketRule>> = sections.into_iter().map(|section| rule(section, &mut rules)).collect();
+    let named = named.into_iter().collect::<Option<Vec<_>>>()?;
+    let others = match others {
+        Some(keys) => Some(keys?),
+        None if default_is_right => None,
+        None => return None,
+    };
+    let buckets = Buckets::new(named, others, state_bucket?.to_owned()).map_err(|error| root.note(error)).ok()?;
+    Some((buckets, rules.keks))
+}
+
+/// The lines in which names stand.
+type Lines = HashMap<String, usize>;
+
+/// Whether `text` stands there for the first time; if not, that is noted.
+fn once(lines: &mut Lines, text: &Text<'_>) -> bool {
+    if let Some(line) = lines.get(text.text) {
+        text.note(Mistake::Duplicate(*line));
+        return false;
+    }
+    lines.insert(text.text.to_owned(), text.line);
+    true
+}
+
+fn rule(section: Section<'_>, rules: &mut Rules<'_>) -> Option<BucketRule> {
+    let name = section.required("name");
+    let storage_name = section.text("storage_name");
+    let keys = keys(&section, rules);
+    let storage_name_is_right = storage_name.is_some() == section.has("storage_name");
+    section.finish();
+    let name = name?;
+    let storage = storage_name.as_ref().unwrap_or(&name);
+    // A name that stands twice is noted once, also where it serves as storage name.
+    let unique = once(&mut rules.names, &name) && once(&mut rules.storage_names, storage);
+    let state = [&name, storage].into_iter().find(|text| Some(text.text) == rules.state_bucket);
+    if let Some(text) = state {
+        text.note(Mistake::StateBucket);
+    }
+    let logical = name.parsed(LogicalBucket::new)?;
+    let physical = storage.parsed(LogicalBucket::new)?.as_str().to_owned();
+    if !storage_name_is_right || !unique || state.is_some() {
+        return None;
+    }
+    Some(BucketRule { name: logical, physical, keys: keys? })
+}
+
+fn keys(section: &Section<'_>, rules: &mut Rules<'_>) -> Option<KeyRule> {
+    let own = section.required("kek").and_then(|text| kek(&text, rules));
+    let further: Vec<Option<KekName>> = section.texts("further_keks").iter().map(|text| kek(text, rules)).collect();
+    let former_keks = names(section, "former_keks", KekName::new);
+    let listed = section.has("accept_writers");
+    let accept_writers = names(section, "accept_writers", WriterDomain::new);
+    let accept_writers = if listed { accept_writers? } else { vec![rules.writer?.clone()] };
+    if accept_writers.is_empty() {
+        section.note_at("accept_writers", Mistake::EmptyList);
+        return None;
+    }
+    let further_keks = further.into_iter().collect::<Option<_>>()?;
+    Some(KeyRule { kek: own?, further_keks, former_keks: former_keks?, accept_writers })
+}
+
+fn kek(text: &Text<'_>, rules: &mut Rules<'_>) -> Option<KekName> {
+    let kek = text.parsed(KekName::new)?;
+    rules.keks.push(KekUse { kek: kek.clone(), line: text.line, key: text.key.clone() });
+    Some(kek)
+}
+
+/// All names of a list, or `None` if one is wrong.
+fn names<T>(section: &Section<'_>, key: &'static str, parse: fn(&str) -> Result<T, InvalidName>) -> Option<Vec<T>> {
+    let texts = section.texts(key);
+    let names: Vec<Option<T>> = texts.iter().map(|text| text.parsed(parse)).collect();
+    names.into_iter().collect()
+}

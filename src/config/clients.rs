@@ -1,0 +1,114 @@
+//! `[[client]]`: who may sign requests, and what for.
+
+use std::collections::HashMap;
+
+use super::files;
+use super::problem::Mistake;
+use super::section::Section;
+use crate::custody::reason::Reason;
+use crate::names::{LogicalBucket, Principal};
+use crate::object::access::{BucketPattern, Client, Grant};
+use crate::s3::operation::Access;
+use crate::s3::sigv4::Credentials;
+
+/// The words for kinds of access.
+const ACCESS: [(&str, Access); 6] = [
+    ("read", Access::Read),
+    ("write", Access::Write),
+    ("delete", Access::Delete),
+    ("list", Access::List),
+    ("bucket", Access::Bucket),
+    ("configure", Access::Configure),
+];
+
+pub(super) fn read(root: &Section<'_>) -> Option<Vec<Client>> {
+    let sections = root.sections("client");
+    if sections.is_empty() && !root.has("client") {
+        root.note(Mistake::NoClient);
+        return None;
+    }
+    let mut lines = HashMap::new();
+    let mut clients: Vec<Option<Client>> = Vec::new();
+    for section in sections {
+        let client = client(&section, &mut lines);
+        // A signature says which secret made it, so that no two clients may have the same.
+        let same =
+            |other: &&Client| client.as_ref().is_some_and(|client| client.secret.expose() == other.secret.expose());
+        if let Some(other) = clients.iter().flatten().find(same) {
+            section.note_at("secret_key_file", Mistake::SameSecret(other.access_key.clone()));
+        }
+        section.finish();
+        clients.push(client);
+    }
+    clients.into_iter().collect()
+}
+
+fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<Client> {
+    let access_key = section.required("access_key");
+    let secret = section.required("secret_key_file");
+    let secret = secret.and_then(|text| text.parsed(|_| files::client_secret(&text.path())));
+    let principal = section.required("principal").and_then(|text| text.parsed(Principal::new));
+    let reason = section.text("reason");
+    let reason =
+        reason.map_or(Some(Reason::Unspecified), |text| text.parsed(|text| text.parse().map_err(|_| Mistake::Reason)));
+    let storage = files::optional_pair(section, "storage_access_key", "storage_secret_key_file");
+    let storage_credentials = storage.map(|(key, secret)| {
+        let access_key = key.parsed(files::access_key);
+        let secret = secret.parsed(|_| files::secret_access_key(&secret.path()));
+        Some(Credentials { access_key: access_key?, secret: secret?, session_token: None })
+    });
+    let grants: Vec<Option<Grant>> = section.sections("grant").into_iter().map(grant).collect();
+    if !section.has("grant") {
+        section.note(Mistake::Missing("grant"));
+    }
+    let access_key = access_key?;
+    if let Some(line) = lines.insert(access_key.text.to_owned(), access_key.line) {
+        access_key.note(Mistake::Duplicate(line));
+    }
+    let storage_credentials = match storage_credentials {
+        Some(credentials) => Some(credentials?),
+        None => None,
+    };
+    Some(Client {
+        access_key: access_key.parsed(files::access_key)?,
+        secret: secret?,
+        principal: principal?,
+        reason: reason?,
+        grants: grants.into_iter().collect::<Option<_>>()?,
+        storage_credentials,
+    })
+}
+
+fn grant(section: Section<'_>) -> Option<Grant> {
+    let mut grant = Grant { buckets: Vec::new(), access: Vec::new() };
+    for key in ["buckets", "access"].into_iter().filter(|key| !section.has(key)) {
+        section.note(Mistake::Missing(key));
+    }
+    for text in section.texts("buckets") {
+        grant.buckets.push(text.parsed(pattern)?);
+    }
+    for text in section.texts("access") {
+        grant.access.push(text.parsed(access)?);
+    }
+    section.finish();
+    Some(grant)
+}
+
+fn pattern(text: &str) -> Result<BucketPattern, Mistake> {
+    let Some(prefix) = text.strip_suffix('*') else {
+        return LogicalBucket::new(text).map(BucketPattern::Exactly).map_err(|_| Mistake::Pattern);
+    };
+    if prefix.is_empty() {
+        return Ok(BucketPattern::All);
+    }
+    // A prefix that some bucket's name begins with is one that becomes a name when it is filled up.
+    match LogicalBucket::new(&format!("{prefix}000")).or_else(|_| LogicalBucket::new(prefix)) {
+        Ok(_) => Ok(BucketPattern::Prefix(prefix.to_owned())),
+        Err(_) => Err(Mistake::Pattern),
+    }
+}
+
+fn access(text: &str) -> Result<Access, Mistake> {
+    let known = ACCESS.iter().find(|(word, _)| *word == text);
+    known.map(|(_, access)| *access).ok_or_else(|| Mistake::Choice(ACCESS.map(|(word, _)| word).to_vec()))
+}

@@ -1,0 +1,240 @@
+//! What can be wrong with a configuration file, and where.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::custodian::passphrase::PassphraseError;
+use crate::custodian::seal::SealError;
+use crate::custody::reason::Reason;
+use crate::names::InvalidName;
+use crate::net::tls::TlsError;
+use crate::object::bucket::BucketsError;
+use crate::secret::InvalidSecret;
+use crate::storage::SettingsError;
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub struct Problem {
+    /// The line, from 1 on; `None` when it is about the file as a whole.
+    pub line: Option<usize>,
+    /// The key, such as `storage.url`; empty when it is about no key.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub mistake: Mistake,
+}
+
+/// All that is wrong with one file, in the order of its lines. Never empty.
+#[derive(Debug)]
+pub struct Problems {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong.
+    pub list: Vec<Problem>,
+}
+
+impl Problems {
+    /// `problem` of the file, as one line: `file:line: [key] what is wrong; what to do`.
+    pub fn line_of(&self, problem: &Problem) -> String {
+        let mut text = self.file.display().to_string();
+        if let Some(line) = problem.line {
+            text.push_str(&format!(":{line}"));
+        }
+        text.push_str(": ");
+        if !problem.key.is_empty() {
+            text.push_str(&format!("[{}] ", problem.key));
+        }
+        text + &problem.what()
+    }
+}
+
+impl Problem {
+    /// What is wrong and what to do, with the causes.
+    pub fn what(&self) -> String {
+        let mut text = self.mistake.to_string();
+        let mut source = std::error::Error::source(&self.mistake);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(&self.line_of(problem))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A mistake in a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum Mistake {
+    /// The configuration file itself cannot be read.
+    #[error("cannot read the configuration; give the path of a file that this user may read")]
+    Unreadable(#[source] io::Error),
+    /// The configuration file is not one.
+    #[error("larger than 1 MiB or not UTF-8; this is not a configuration file")]
+    NotText,
+    /// Not TOML.
+    #[error("not valid TOML: {0}; correct the line")]
+    Syntax(String),
+    /// A key that means nothing here.
+    #[error("unknown key; remove it, or write one of: {}", known.join(", "))]
+    UnknownKey {
+        /// The keys of the section.
+        known: Vec<&'static str>,
+    },
+    /// A key that has to be there.
+    #[error("`{0}` is missing; add it")]
+    Missing(&'static str),
+    /// Another type of value is expected.
+    #[error("expected {expected}, found {found}; correct the value")]
+    Type {
+        /// What is expected.
+        expected: &'static str,
+        /// What there is.
+        found: &'static str,
+    },
+    /// A number out of bounds.
+    #[error("must be {least} to {most}; choose a value within")]
+    Range {
+        /// The least.
+        least: u64,
+        /// The greatest.
+        most: u64,
+    },
+    /// Not one of the words that stand for something.
+    #[error("not a known value; write one of: {}", .0.join(", "))]
+    Choice(Vec<&'static str>),
+    /// A name of the wrong form.
+    #[error("{0}; choose another name")]
+    Name(#[from] InvalidName),
+    /// A list that must not be empty.
+    #[error("the list is empty; name at least one")]
+    EmptyList,
+    /// Stands twice.
+    #[error("already used in line {0}; each must be there once")]
+    Duplicate(usize),
+    /// A secret in the configuration itself.
+    #[error("secrets do not stand in the configuration; write it into a file of mode 600 and name that as `{0}`")]
+    InlineSecret(&'static str),
+    /// Not an address to listen on.
+    #[error("not an address to listen on; write for example \"0.0.0.0:8443\" or \"[::1]:8443\"")]
+    Address,
+    /// Plain HTTP where others could listen.
+    #[error("plain HTTP is for loopback addresses only; remove it and set `certificate_file` and `key_file`")]
+    PlainHttpBeyondLoopback,
+    /// Certificates are named and not used.
+    #[error("has no use with `plain_http_on_loopback = true`; remove one of them")]
+    UnusedWithPlainHttp,
+    /// The storage server's address.
+    #[error(transparent)]
+    Storage(#[from] SettingsError),
+    /// A CA file that is not used.
+    #[error("has no use with an http URL; remove it")]
+    UnusedCaFile,
+    /// Not a region's name.
+    #[error("not a region; it has 1 to 64 letters, digits or '-', such as \"us-east-1\"")]
+    Region,
+    /// Not a DNS name.
+    #[error("not a DNS name; write for example \"s3.example.org\", in lower case and without a port")]
+    Domain,
+    /// Not an access key.
+    #[error("not an access key; it has 3 to 128 letters, digits or '._@+-'")]
+    AccessKey,
+    /// A bucket pattern that no bucket name matches.
+    #[error("not a bucket name or pattern; write a name, a prefix with a final `*`, or \"*\"")]
+    Pattern,
+    /// Not a reason.
+    #[error("not a known reason; write one of: {}", Reason::ALL.map(Reason::as_str).join(", "))]
+    Reason,
+    /// A file that cannot be used.
+    #[error("cannot read {}; check that it is a file and that this user may read it", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A secret that every user of the machine can read or change.
+    #[error("{} holds a secret and is open to all users (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display())]
+    OpenToAll {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file of a secret has none in it.
+    #[error("{} holds no secret; write it into the file", path.display())]
+    NoSecret {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: InvalidSecret,
+    },
+    /// What is in the file is no secret access key.
+    #[error("{} does not hold one line of visible characters; write only the secret into it", path.display())]
+    NotOneLine {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A secret that could be guessed.
+    #[error("the secret in {} has less than {least} characters; make a random one", path.display())]
+    ShortSecret {
+        /// The file.
+        path: PathBuf,
+        /// Fewest characters.
+        least: usize,
+    },
+    /// Two clients that nobody could tell apart.
+    #[error("the same secret as that of the client `{0}`; give each client its own")]
+    SameSecret(String),
+    /// The folder of a file that will be written is not there.
+    #[error("the folder of {} does not exist; make it", path.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The custodian's passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    /// The key store cannot be opened.
+    #[error("{0}; if it is lost, only a backup brings back what is encrypted under its KEKs")]
+    Seal(#[from] SealError),
+    /// The custodian does not know the KEK.
+    #[error("the custodian has no KEK of this name; it has: {}", known.join(", "))]
+    UnknownKek {
+        /// Those it has.
+        known: Vec<String>,
+    },
+    /// The KEK is switched off.
+    #[error("the KEK is disabled; enable it, or name another")]
+    DisabledKek,
+    /// The table of buckets contradicts itself.
+    #[error("{0}; give each bucket its own name and storage name, apart from the state bucket")]
+    Buckets(#[from] BucketsError),
+    /// A bucket that would be the state bucket.
+    #[error("the state bucket is for the proxy alone; choose another name, or another `storage.state_bucket`")]
+    StateBucket,
+    /// No bucket is served.
+    #[error("no bucket is configured; add [[bucket]] sections, or [default_bucket] for all others")]
+    NoBucket,
+    /// No client is served.
+    #[error("no client is configured; add a [[client]] section for each access key")]
+    NoClient,
+    /// Half of a pair of keys.
+    #[error("`{0}` belongs to it; set both or none")]
+    OtherHalf(&'static str),
+}
