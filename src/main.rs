@@ -1,3 +1,7 @@
 //! The `claviger` binary: everything is in the library's `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    claviger::cli::main()
+}

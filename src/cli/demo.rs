@@ -1,0 +1,184 @@
+//! `claviger demo`: everything on one machine, with a sample that shows who sees what.
+
+mod application;
+mod folder;
+mod home;
+mod key_names;
+mod show;
+mod storage_server;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::application::Application;
+use self::home::{Home, StorageAccess};
+use self::storage_server::StorageServer;
+use super::{Usage, asked_to_end, runtime, wiring};
+use crate::config;
+use crate::storage::Endpoint;
+use crate::telemetry::{self, LogFormat};
+
+/// The port that is tried first, so that it stays the same from run to run.
+const USUAL_PORT: u16 = 9443;
+/// Of what the embedded storage server logs, nothing is news: the proxy tells of its failures.
+const LOG_FILTER: &str = "warn,s3s=off,s3s_fs=off";
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Keep certificates, keys and objects here, and use those that are here; without it, a temporary folder
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The proxy's address; port 0 takes any that is free [default: 127.0.0.1:9443, or any if that is taken]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Store on this S3 server instead of the embedded one
+    #[arg(long, value_name = "URL", requires_all = ["storage_access_key", "storage_secret_key_file"])]
+    storage_url: Option<String>,
+    /// The access key there
+    #[arg(long, value_name = "KEY", requires = "storage_url")]
+    storage_access_key: Option<String>,
+    /// The file with the secret key
+    #[arg(long, value_name = "FILE", requires = "storage_url")]
+    storage_secret_key_file: Option<PathBuf>,
+    /// The region there
+    #[arg(long, value_name = "NAME", default_value = "us-east-1", requires = "storage_url")]
+    storage_region: String,
+    /// End after the show
+    #[arg(long)]
+    once: bool,
+    /// Print the show as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<()> {
+    if let Some(url) = &arguments.storage_url {
+        Endpoint::parse(url, false).map_err(|error| Usage(error.to_string()))?;
+    }
+    telemetry::init(LogFormat::Text, LOG_FILTER).map_err(|error| Usage(error.to_string()))?;
+    runtime()?.block_on(demonstrate(&arguments))
+}
+
+async fn demonstrate(arguments: &Arguments) -> Result<()> {
+    let asked_to_end = asked_to_end()?;
+    let home = Home::open(arguments.dir.as_deref())?;
+    let listener = listen(arguments.listen).await?;
+    let address = reachable(listener.local_addr()?);
+    home.furnish(address.ip())?;
+    let (storage, storage_server) = storage(arguments, &home).await?;
+    let config_file = home.write_config(address, &storage)?;
+
+    let proxy = wiring::prepare(config::load(&config_file)?, listener).await?;
+    let operator = proxy.storage.clone();
+    let mut proxy = Running::start(|end| async {
+        proxy.serve(ended(end)).await;
+    });
+    let shown = async {
+        let application = Application::new(address, &home)?;
+        let show = show::play(&application, &operator).await?;
+        home.write_environment(address, &storage)?;
+        match (arguments.json, arguments.once) {
+            (true, _) => show::print_json(&show, &home, address),
+            (false, once) => {
+                show::print(&show, &home, address);
+                if !once {
+                    show::print_what_next(&home)?;
+                }
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        shown = shown => shown?,
+        () = proxy.failed() => anyhow::bail!("the proxy ended by itself"),
+    }
+    if !arguments.once {
+        asked_to_end.await;
+    }
+    // The proxy first: what it has under way still needs the storage server.
+    proxy.end().await;
+    if let Some(storage_server) = storage_server {
+        storage_server.end().await;
+    }
+    Ok(())
+}
+
+async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener> {
+    if let Some(address) = asked {
+        return wiring::listen(address).await;
+    }
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, USUAL_PORT)).await {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            wiring::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+        }
+        bound => bound.context("cannot listen"),
+    }
+}
+
+/// By which address a client on this machine reaches the listener.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    address
+}
+
+/// The storage server that was asked for, or one of our own.
+async fn storage(arguments: &Arguments, home: &Home) -> Result<(StorageAccess, Option<Running>)> {
+    let given = (&arguments.storage_url, &arguments.storage_access_key, &arguments.storage_secret_key_file);
+    if let (Some(url), Some(access_key), Some(secret_file)) = given {
+        let secret_file = std::path::absolute(secret_file).context("cannot resolve the secret's path")?;
+        let (url, access_key) = (url.clone(), access_key.clone());
+        return Ok((StorageAccess { url, region: arguments.storage_region.clone(), access_key, secret_file }, None));
+    }
+    let secret_file = home.own_storage_secret()?;
+    let secret = home::read_secret(&secret_file)?;
+    let server = StorageServer::bind(&home.storage_folder()?, home::STORAGE_ACCESS_KEY, &secret).await?;
+    let url = format!("http://{}", server.address()?);
+    let access_key = home::STORAGE_ACCESS_KEY.to_owned();
+    let access = StorageAccess { url, region: "us-east-1".to_owned(), access_key, secret_file };
+    Ok((access, Some(Running::start(|end| server.serve(ended(end))))))
+}
+
+async fn ended(mut end: watch::Receiver<bool>) {
+    // An error means that nobody is left who could ask for the end: that is one, too.
+    let _ = end.wait_for(|end| *end).await;
+}
+
+/// A server in the background.
+struct Running {
+    end: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(watch::Receiver<bool>) -> F) -> Self {
+        let (end, receiver) = watch::channel(false);
+        Self { end, task: tokio::spawn(serve(receiver)) }
+    }
+
+    /// Resolves when it ended without having been asked to.
+    async fn failed(&mut self) {
+        // Whether it returned or panicked: it is over.
+        let _ = (&mut self.task).await;
+    }
+
+    /// Asks it to end and waits until it has.
+    async fn end(self) {
+        self.end.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a server of the demo did not end well");
+        }
+    }
+}
