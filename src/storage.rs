@@ -111,13 +111,15 @@ impl Storage {
             if Instant::now() + pause >= deadline {
                 return outcome.map(StorageResponse::new);
             }
+            let server = &self.inner.settings.endpoint;
             match outcome {
                 Ok(response) => {
-                    tracing::warn!(status = response.status().as_u16(), attempt, "the storage server failed; retrying");
+                    let status = response.status().as_u16();
+                    tracing::warn!(%server, status, attempt, "the storage server failed; retrying");
                 }
                 Err(error) => {
                     let error: &(dyn std::error::Error + 'static) = &error;
-                    tracing::warn!(error, attempt, "no answer from the storage server; retrying");
+                    tracing::warn!(%server, error, attempt, "no answer from the storage server; retrying");
                 }
             }
             tokio::time::sleep(pause).await;
