@@ -1,7 +1,7 @@
 //! Fetching stored bytes, and what the storage server says about them.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::format::envelope::Layout;
@@ -93,7 +93,9 @@ impl Objects {
         request.headers.extend(further.clone());
         let response = self.send(call, request).await?;
         match response.status {
-            StatusCode::NOT_MODIFIED => return Ok(Fetched::NotModified(response.headers)),
+            StatusCode::NOT_MODIFIED if asks_whether_modified(further) => {
+                return Ok(Fetched::NotModified(response.headers));
+            }
             StatusCode::RANGE_NOT_SATISFIABLE if piece != Piece::Whole => return Ok(Fetched::Unsatisfiable),
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
             _ => return Err(refusal(response.error().await)),
@@ -124,6 +126,11 @@ impl Objects {
         let (_, bytes) = stored.collect(most).await?;
         known_from(opened, size, &bytes)?.ok_or(Error::NotAuthentic)
     }
+}
+
+/// Whether "not modified" can be an answer.
+fn asks_whether_modified(conditions: &HeaderMap) -> bool {
+    conditions.contains_key(IF_NONE_MATCH) || conditions.contains_key(IF_MODIFIED_SINCE)
 }
 
 /// A success of another kind, or a refusal that a GET of an object does not have, is not passed on as it is.
