@@ -18,7 +18,7 @@ use super::{Call, Objects};
 
 /// Most bytes of a document that a client sends.
 pub(super) const MAX_DOCUMENT: usize = 2 << 20;
-/// Most bytes of a storage server's list of buckets: S3 allows up to 10,000 by default, and 1,000,000 on request.
+/// Most bytes of a storage server's list of buckets, all pages together: S3 allows up to 10,000 buckets by default.
 const MAX_BUCKET_LIST: usize = 64 << 20;
 
 /// `Content-MD5` of a document. Storage servers want one with some documents.
@@ -35,6 +35,7 @@ impl Objects {
         let mut all = BucketList::default();
         let mut after: Option<String> = None;
         let mut headers = HeaderMap::new();
+        let mut bytes_left = MAX_BUCKET_LIST;
         loop {
             let mut request = StorageRequest::new(Method::GET);
             if let Some(token) = &after {
@@ -43,11 +44,14 @@ impl Objects {
             let response = self.send(call, request).await?.checked().await?;
             headers =
                 if headers.is_empty() { clean_response_headers(&call.operation, &response.headers) } else { headers };
-            let page = BucketList::parse(&response.collect(MAX_BUCKET_LIST).await?).map_err(WrongAnswer::Document)?;
+            let document = response.collect(bytes_left).await?;
+            bytes_left -= document.len();
+            let page = BucketList::parse(&document).map_err(WrongAnswer::Document)?;
             let next = page.continuation.clone();
             let progress = !page.buckets.is_empty() && next != after;
-            let buckets = std::mem::take(&mut all.buckets);
-            all = BucketList { buckets: [buckets, page.buckets].concat(), ..page };
+            let mut buckets = std::mem::take(&mut all.buckets);
+            buckets.extend(page.buckets);
+            all = BucketList { buckets, ..page };
             match next {
                 Some(token) if progress => after = Some(token),
                 _ => break,
