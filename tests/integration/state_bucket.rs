@@ -1,0 +1,62 @@
+//! A state bucket that is missing, forbidden or lying: no branch key is used that was not published.
+
+use http::Method;
+
+use crate::harness::store::Instead;
+use crate::harness::{Answer, BUCKET, Reply, STATE, World, noise};
+
+#[track_caller]
+fn may_come_again(answer: Answer, code: &str) {
+    let answer = answer.fails(503, code);
+    assert!(answer.header("retry-after").parse::<u32>().is_ok(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_missing_state_bucket_is_made() {
+    let world = World::new().await;
+    assert!(!world.store.buckets().contains_key(STATE));
+    let puts = futures_util::future::join_all((0..8).map(|number| {
+        let s3 = world.s3.clone();
+        async move { s3.put(BUCKET, &format!("object-{number}"), "x").await }
+    }));
+    for answer in puts.await {
+        answer.ok();
+    }
+    assert_eq!(world.store.keys(STATE).len(), 1, "one branch key for all who came at the same time");
+}
+
+#[tokio::test]
+async fn a_forbidden_state_bucket_stops_writing_and_not_reading() {
+    let world = World::new().await;
+    world.s3.put(BUCKET, "object", "x").await.ok();
+    for answer in [403, 404, 409, 500] {
+        let (_proxy, fresh) = world.fresh().await;
+        world
+            .store
+            .before(move |seen| (seen.bucket == STATE).then(|| Instead::Answer(Reply::error(answer, "AccessDenied"))));
+        for size in [10, 300_000] {
+            may_come_again(fresh.put(BUCKET, "new", noise(size, 1)).await, "ServiceUnavailable");
+        }
+        assert_eq!(fresh.get(BUCKET, "object").await.ok().text(), "x");
+        assert_eq!(world.s3.put(BUCKET, "object", "x").await.status, 200, "a published key works on");
+        world.store.honest();
+    }
+    assert_eq!(world.store.keys(BUCKET), ["object"]);
+}
+
+#[tokio::test]
+async fn a_state_bucket_that_pretends_to_keep_a_key() {
+    let world = World::new().await;
+    world.store.create(STATE);
+    let other = noise(60, 1);
+    world.store.before(move |seen| {
+        (seen.bucket == STATE).then(|| {
+            Instead::Answer(match seen.method {
+                Method::GET => Reply::new(200, other.clone()),
+                _ => Reply::error(412, "PreconditionFailed"),
+            })
+        })
+    });
+    may_come_again(world.s3.put(BUCKET, "object", "x").await, "ServiceUnavailable");
+    assert!(world.store.keys(BUCKET).is_empty());
+}
