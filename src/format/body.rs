@@ -17,7 +17,7 @@ use super::envelope::Layout;
 use super::footer::{self, FooterError, Tail};
 use super::keys::Dek;
 use super::layout::{PartEntry, PartMap, Plan};
-use super::segment::{self, AttemptId, Place};
+use super::segment::{self, Place};
 use super::size::{self, SEALED_SEGMENT, SEGMENT, SEGMENT_OVERHEAD, TAIL};
 use super::{narrow, widen};
 use crate::crypto::{AeadKey, NONCE_LEN, NotAuthentic, RandomFailed};
@@ -123,8 +123,7 @@ pub struct SingleSealer {
 impl SingleSealer {
     /// For `length` > 0 plaintext bytes; an empty object has no body ([`Layout::Empty`]).
     pub fn new(dek: Arc<Dek>, length: u64) -> Self {
-        let entry = PartEntry { number: 1, length, attempt: AttemptId::SINGLE };
-        Self { part: PartSealer::new(&dek, entry), dek }
+        Self { part: PartSealer::new(&dek, PartEntry::single(length)), dek }
     }
 
     /// As [`PartSealer::push`].

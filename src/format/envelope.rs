@@ -103,6 +103,13 @@ pub struct Wrapping<'a> {
 }
 
 impl Wrapping<'_> {
+    fn customer_check(&self) -> Option<CustomerCheck> {
+        let check = |customer: &Secret<32>| {
+            *hkdf_sha256(customer.expose(), self.branch_key.expose(), b"claviger/1 customer check").expose()
+        };
+        self.customer_key.map(check)
+    }
+
     fn key(&self) -> AeadKey {
         match self.customer_key {
             None => AeadKey::new(self.branch_key),
@@ -121,7 +128,27 @@ pub struct Unverified {
     commitment: Commitment,
     layout: Layout,
     header: Vec<u8>,
-    customer_key: bool,
+    customer_check: Option<CustomerCheck>,
+}
+
+/// Tells a wrong customer key from tampering: 16 bytes that only both keys together give.
+type CustomerCheck = [u8; 16];
+
+/// Why an envelope does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// It needs a customer key (SSE-C) and got none or another one, or it needs none and got one.
+    #[error("the object was stored with another customer key, or without one")]
+    CustomerKey,
+    /// Anything else differs from what was written: key, binding, any field.
+    #[error("the envelope is not authentic")]
+    NotAuthentic,
+}
+
+impl From<NotAuthentic> for EnvelopeError {
+    fn from(_: NotAuthentic) -> Self {
+        Self::NotAuthentic
+    }
 }
 
 /// An envelope that was opened under its binding: its DEK and metadata.
@@ -165,7 +192,7 @@ fn wrap_with(
         commitment,
         layout,
         header: Vec::new(),
-        customer_key: wrapping.customer_key.is_some(),
+        customer_check: wrapping.customer_check(),
     };
     let keys = Zeroizing::new([dek.expose().as_slice(), header_key.expose().as_slice()].concat());
     let edek = wrapping.key().seal(&envelope.aad("claviger/1 edek", binding), &keys)?;
@@ -205,22 +232,27 @@ impl Unverified {
 
     /// Whether the client's own key (SSE-C) is needed to open it.
     pub fn needs_customer_key(&self) -> bool {
-        self.customer_key
+        self.customer_check.is_some()
     }
 
     /// Unwraps the DEK under `binding`, compares its commitment, and decrypts the metadata.
     ///
     /// # Errors
-    /// [`NotAuthentic`] when anything differs from what was written: key, binding, any field.
-    pub fn open(&self, wrapping: Wrapping<'_>, binding: Binding<'_>) -> Result<Opened, NotAuthentic> {
-        if self.customer_key != wrapping.customer_key.is_some() {
-            return Err(NotAuthentic);
+    /// [`EnvelopeError`]. Bytes that are not authentic may pass for a wrong customer key, never the other way round.
+    pub fn open(&self, wrapping: Wrapping<'_>, binding: Binding<'_>) -> Result<Opened, EnvelopeError> {
+        let same_customer = match (self.customer_check, wrapping.customer_check()) {
+            (None, None) => true,
+            (Some(stored), Some(given)) => constant_time_eq(&stored, &given),
+            _ => false,
+        };
+        if !same_customer {
+            return Err(EnvelopeError::CustomerKey);
         }
         let keys = wrapping.key().open(&self.aad("claviger/1 edek", binding), &self.edek)?;
         let (dek, header_key) = keys.split_at_checked(32).ok_or(NotAuthentic)?;
         let dek = Dek::from_slice(dek).map_err(|_| NotAuthentic)?;
         if !constant_time_eq(&dek.commitment(), &self.commitment) {
-            return Err(NotAuthentic);
+            return Err(EnvelopeError::NotAuthentic);
         }
         let header_key = Secret::from_slice(header_key).map_err(|_| NotAuthentic)?;
         let header = AeadKey::new(&header_key).open(&self.aad("claviger/1 header", binding), &self.header)?;
@@ -260,7 +292,7 @@ impl Unverified {
         fields: Fields,
     ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
         let all = matches!(fields, Fields::All);
-        encoder.map(if all { 8 } else { 5 } + u64::from(self.customer_key))?;
+        encoder.map(if all { 8 } else { 5 } + u64::from(self.customer_check.is_some()))?;
         encoder.u32(0)?.u32(VERSION)?;
         encoder.u32(1)?.str(self.branch.kek.as_str())?;
         encoder.u32(2)?.array(2)?.bytes(self.branch.id.as_bytes())?.str(self.branch.writer.as_str())?;
@@ -273,8 +305,8 @@ impl Unverified {
         if all {
             encoder.u32(7)?.bytes(&self.header)?;
         }
-        if self.customer_key {
-            encoder.u32(8)?.u8(1)?;
+        if let Some(check) = &self.customer_check {
+            encoder.u32(8)?.bytes(check)?;
         }
         Ok(())
     }
@@ -295,7 +327,7 @@ impl Unverified {
         expect_pair(decoder)?;
         let version = KekVersion::new(decoder.u32()?).ok_or(NotCanonical)?;
         let wrapped = decoder.bytes()?;
-        if wrapped.len() > MAX_WRAPPED {
+        if wrapped.is_empty() || wrapped.len() > MAX_WRAPPED {
             return Err(NotCanonical);
         }
         let branch = Branch { kek, id, writer, version, wrapped: wrapped.to_vec() };
@@ -307,14 +339,12 @@ impl Unverified {
         let layout = Layout::from_code(decoder.u8()?).ok_or(NotCanonical)?;
         expect_field(decoder, 7)?;
         let header = decoder.bytes()?.to_vec();
-        let customer_key = fields == 9;
-        if customer_key {
+        let mut customer_check = None;
+        if fields == 9 {
             expect_field(decoder, 8)?;
-            if decoder.u8()? != 1 {
-                return Err(NotCanonical);
-            }
+            customer_check = Some(exactly(decoder)?);
         }
-        Ok(Self { branch, edek, commitment, layout, header, customer_key })
+        Ok(Self { branch, edek, commitment, layout, header, customer_check })
     }
 }
 
@@ -373,7 +403,7 @@ pub(super) mod testing {
             5 => flip(&mut envelope.commitment),
             6 => envelope.layout = if envelope.layout == Layout::Single { Layout::Multipart } else { Layout::Single },
             7 => flip(&mut envelope.header),
-            8 => envelope.customer_key = !envelope.customer_key,
+            8 => envelope.customer_check = envelope.customer_check.is_none().then_some([1; 16]),
             _ => {
                 let mut id = *envelope.branch.id.as_bytes();
                 flip(&mut id);

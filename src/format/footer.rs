@@ -3,7 +3,7 @@
 //! **Invariant:** a [`Tail`] that could be opened states the plaintext length on the writer's word, and the stored
 //! size agrees with it.
 
-use super::checksum::{Checksum, MAX_VALUE};
+use super::checksum::{Checksum, Kind, MAX_VALUE};
 use super::envelope::Layout;
 use super::keys::Dek;
 use super::layout::{PartEntry, PartMap};
@@ -38,6 +38,7 @@ fn list_bytes(map: &PartMap) -> Vec<u8> {
         bytes.extend_from_slice(&entry.number.to_be_bytes());
         bytes.extend_from_slice(&entry.length.to_be_bytes());
         bytes.extend_from_slice(entry.attempt.as_bytes());
+        bytes.extend_from_slice(&entry.checksum);
     }
     bytes
 }
@@ -98,7 +99,8 @@ impl Tail {
         let tail = Self::parse(&plaintext).ok_or(NotAuthentic)?;
         let single = layout == Layout::Single;
         let consistent = layout != Layout::Empty && tail.length > 0 && stored(tail.length) == stored_size;
-        if !consistent || (single && tail.parts != 1) {
+        let composite = tail.checksum.as_ref().is_some_and(|checksum| checksum.kind() == Kind::Composite);
+        if !consistent || (single && (tail.parts != 1 || composite)) {
             return Err(NotAuthentic);
         }
         Ok(tail)
@@ -205,8 +207,9 @@ impl Tail {
 fn parse_entry(bytes: &[u8]) -> Option<PartEntry> {
     let (number, rest) = bytes.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<8>()?;
-    let attempt = AttemptId::from_bytes(rest.try_into().ok()?);
-    Some(PartEntry { number: u32::from_be_bytes(*number), length: u64::from_be_bytes(*length), attempt })
+    let (attempt, rest) = rest.split_first_chunk::<16>()?;
+    let (attempt, checksum) = (AttemptId::from_bytes(*attempt), rest.try_into().ok()?);
+    Some(PartEntry { number: u32::from_be_bytes(*number), length: u64::from_be_bytes(*length), attempt, checksum })
 }
 
 /// For fuzzing: whatever parses as a tail's plaintext is written back byte for byte.
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn short_parts_do_not_fit() {
-        let entry = |number, length| PartEntry { number, length, attempt: AttemptId::SINGLE };
+        let entry = |number, length| PartEntry { number, ..PartEntry::single(length) };
         let map = PartMap::new(&[entry(1, 100), entry(2, 100)]).expect("legal numbers");
         let dek = Dek::random().expect("random");
         assert_eq!(seal(&dek, Layout::Multipart, &map, None), Err(FooterError::PartTooShort));
@@ -249,7 +252,7 @@ mod tests {
     fn reserved_bytes_and_lies_in_a_tail_are_refused() {
         let map = PartMap::single(5);
         let hash = sha256(&list_bytes(&map));
-        let tail = Tail { length: 5, parts: 1, list_len: 56, list_hash: hash, checksum: None };
+        let tail = Tail { length: 5, parts: 1, list_len: 88, list_hash: hash, checksum: None };
         let good = tail.to_bytes();
         assert_eq!(Tail::parse(&good), Some(tail));
         for at in [0, 52, 53, 119, 171] {

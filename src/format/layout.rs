@@ -22,6 +22,18 @@ pub struct PartEntry {
     pub length: u64,
     /// The attempt that counts.
     pub attempt: AttemptId,
+    /// Its own checksum by the object's algorithm, filled with zeros; all zeros when none is kept.
+    pub checksum: PartChecksum,
+}
+
+/// A part's checksum: what is longer than 32 bytes is not kept.
+pub type PartChecksum = [u8; 32];
+
+impl PartEntry {
+    /// The one part of an object that a single PUT writes.
+    pub const fn single(length: u64) -> Self {
+        Self { number: 1, length, attempt: AttemptId::SINGLE, checksum: [0; 32] }
+    }
 }
 
 /// A part and where it begins.
@@ -65,12 +77,12 @@ impl Plan {
 impl PartMap {
     /// The map of an object that one PUT wrote.
     pub fn single(length: u64) -> Self {
-        let entry = PartEntry { number: 1, length, attempt: AttemptId::SINGLE };
+        let entry = PartEntry::single(length);
         let placed = PlacedPart { entry, plain_start: PlainOffset(0), stored_start: StoredOffset(0) };
         Self { parts: vec![placed], length, sealed: sealed_part(length) }
     }
 
-    /// The map of `entries`; `None` unless there are 1 to 10,000 with rising numbers and at most 5 TiB in all.
+    /// The map of `entries`; `None` unless there are 1 to 10,000 with rising numbers and at most [`MAX_OBJECT`] bytes in all.
     pub fn new(entries: &[PartEntry]) -> Option<Self> {
         let mut map = Self { parts: Vec::with_capacity(entries.len()), length: 0, sealed: 0 };
         let mut before = 0;
@@ -159,7 +171,7 @@ mod tests {
     use super::*;
 
     fn entry(number: u32, length: u64) -> PartEntry {
-        PartEntry { number, length, attempt: AttemptId::from_bytes([1; 16]) }
+        PartEntry { number, length, attempt: AttemptId::from_bytes([1; 16]), checksum: [2; 32] }
     }
 
     #[test]

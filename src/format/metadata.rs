@@ -44,6 +44,8 @@ pub struct Metadata {
     pub empty_checksum: Option<Checksum>,
     /// How the client asked for encryption.
     pub asked: AskedEncryption,
+    /// When the object was written, by the clock of the proxy that wrote it: milliseconds since 1970 (UTC).
+    pub written_ms: Option<u64>,
 }
 
 type Written = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
@@ -71,7 +73,8 @@ impl Metadata {
         let fields = standard.clone().count()
             + usize::from(!self.user.is_empty())
             + usize::from(self.empty_checksum.is_some())
-            + usize::from(self.asked != AskedEncryption::Kms);
+            + usize::from(self.asked != AskedEncryption::Kms)
+            + usize::from(self.written_ms.is_some());
         encoder.map(super::widen(fields))?;
         for (field, value) in standard {
             encoder.u32(field)?.bytes(value)?;
@@ -90,6 +93,9 @@ impl Metadata {
         }
         if self.asked == AskedEncryption::Aes256 {
             encoder.u32(8)?.u8(1)?;
+        }
+        if let Some(written_ms) = self.written_ms {
+            encoder.u32(9)?.u64(written_ms)?;
         }
         Ok(())
     }
@@ -110,11 +116,12 @@ impl Metadata {
                 4 => metadata.cache_control = Some(field(decoder)?),
                 5 => metadata.expires = Some(field(decoder)?),
                 6 => metadata.user = user(decoder)?,
-                7 => metadata.empty_checksum = Some(Checksum::from_bytes(&field(decoder)?).ok_or(NotCanonical)?),
+                7 => metadata.empty_checksum = Some(Checksum::from_bytes(decoder.bytes()?).ok_or(NotCanonical)?),
                 8 => match decoder.u8()? {
                     1 => metadata.asked = AskedEncryption::Aes256,
                     _ => return Err(NotCanonical),
                 },
+                9 => metadata.written_ms = Some(decoder.u64()?),
                 _ => return Err(NotCanonical),
             }
         }
@@ -122,9 +129,17 @@ impl Metadata {
     }
 }
 
+/// Bytes that may stand in a header's value (RFC 9110, section 5.5).
 fn field(decoder: &mut Decoder<'_>) -> Result<Vec<u8>, NotCanonical> {
     let bytes = decoder.bytes()?;
-    if bytes.len() > MAX_FIELD { Err(NotCanonical) } else { Ok(bytes.to_vec()) }
+    let legal = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+    if bytes.len() > MAX_FIELD || !bytes.iter().all(legal) { Err(NotCanonical) } else { Ok(bytes.to_vec()) }
+}
+
+/// Whether it is a header's name in lower case (RFC 9110, section 5.1).
+fn is_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=MAX_FIELD).contains(&name.len()) && name.bytes().all(legal)
 }
 
 fn user(decoder: &mut Decoder<'_>) -> Result<BTreeMap<String, Vec<u8>>, NotCanonical> {
@@ -132,7 +147,7 @@ fn user(decoder: &mut Decoder<'_>) -> Result<BTreeMap<String, Vec<u8>>, NotCanon
     let mut user = BTreeMap::new();
     for _ in 0..entries {
         let name = decoder.str()?;
-        if name.len() > MAX_FIELD {
+        if !is_name(name) {
             return Err(NotCanonical);
         }
         user.insert(name.to_owned(), field(decoder)?);
@@ -155,7 +170,10 @@ mod tests {
         for bad in [
             &[0xa2, 5, 0x41, b'b', 0, 0x41, b'a'][..],
             &[0xa2, 0, 0x41, b'a', 0, 0x41, b'a'],
-            &[0xa1, 9, 0x41, b'a'],
+            &[0xa1, 10, 0x41, b'a'],
+            &[0xa1, 0, 0x41, b'\n'],
+            &[0xa1, 6, 0xa1, 0x61, b'A', 0x41, b'x'],
+            &[0xa1, 6, 0xa1, 0x60, 0x41, b'x'],
             &[0xa1, 0, 0x58, 1, b'a'],
             &[0xa1, 0x18, 0, 0x41, b'a'],
             &[0xa1, 0, 0x61, b'a'],
@@ -171,17 +189,22 @@ mod tests {
         }
     }
 
+    fn value_byte() -> impl Strategy<Value = u8> {
+        prop_oneof![Just(b'\t'), b' '..=b'~', 0x80u8..=0xff]
+    }
+
     proptest! {
         #[test]
         fn round_trips(
-            content_type in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
-            expires in prop::option::of(prop::collection::vec(any::<u8>(), 0..30)),
-            user in prop::collection::btree_map("[a-z0-9-]{1,40}", prop::collection::vec(any::<u8>(), 0..80), 0..20),
+            content_type in prop::option::of(prop::collection::vec(value_byte(), 0..300)),
+            expires in prop::option::of(prop::collection::vec(value_byte(), 0..30)),
+            user in prop::collection::btree_map("[a-z0-9-]{1,40}", prop::collection::vec(value_byte(), 0..80), 0..20),
             aes in any::<bool>(),
+            written_ms in prop::option::of(any::<u64>()),
         ) {
             let asked = if aes { AskedEncryption::Aes256 } else { AskedEncryption::Kms };
             let empty_checksum = aes.then(|| Checksum::new(Algorithm::Crc32, Kind::FullObject, &[1, 2, 3, 4])).flatten();
-            let metadata = Metadata { content_type, expires, user, asked, empty_checksum, ..Metadata::default() };
+            let metadata = Metadata { content_type, expires, user, asked, empty_checksum, written_ms, ..Metadata::default() };
             prop_assert_eq!(Metadata::parse(&metadata.to_bytes()), Ok(metadata));
         }
 

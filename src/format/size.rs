@@ -14,19 +14,21 @@ pub const SEALED_SEGMENT: u64 = SEGMENT + SEGMENT_OVERHEAD;
 /// Bytes of the sealed tail, the very end of each stored object.
 pub const TAIL: u64 = 200;
 /// Bytes of one entry of the part list, before sealing.
-pub const PART_ENTRY: u64 = 28;
+pub const PART_ENTRY: u64 = 60;
 /// Bytes that every non-empty object has beside its sealed segments: tail, one entry, and its seal.
 pub const FIXED: u64 = TAIL + PART_ENTRY + SEGMENT_OVERHEAD;
 /// Fewest plaintext bytes of a part that is not the last (S3's rule).
 pub const MIN_PART: u64 = 5 << 20;
 /// Highest part number (S3's rule).
 pub const MAX_PARTS: u64 = 10_000;
-/// Most plaintext bytes of an object (S3's rule): 5 TiB.
-pub const MAX_OBJECT: u64 = 5 << 40;
 /// Most *stored* bytes of one PUT or one part (S3's rule): 5 GiB.
 pub const MAX_STORED_PUT: u64 = 5 << 30;
+/// Most plaintext bytes of an object: no layout that S3 allows has more.
+pub const MAX_OBJECT: u64 = MAX_PARTS * MAX_STORED_PUT;
+/// Bytes that one further part may cost: a segment more that is not full, and an entry.
+const FURTHER_PART: u64 = SEGMENT_OVERHEAD + PART_ENTRY;
 
-const _: () = assert!(SEAL_OVERHEAD == 28 && FIXED == 256);
+const _: () = assert!(SEAL_OVERHEAD == 28 && FIXED == 288);
 
 /// Bytes that `length` plaintext bytes of one part take as sealed segments. An empty part has one empty segment.
 pub const fn sealed_part(length: u64) -> u64 {
@@ -41,14 +43,14 @@ pub const fn segments(length: u64) -> u64 {
 
 /// C(L): stored bytes of an object of `length` plaintext bytes, at most [`MAX_OBJECT`].
 ///
-/// C(0) = 0; C(L) = L + 28·⌈L/65536⌉ + 256 + 56·min(⌊L/5 MiB⌋, 9999).
+/// C(0) = 0; C(L) = L + 28·⌈L/65536⌉ + 288 + 88·min(⌊L/5 MiB⌋, 9999).
 pub const fn stored(length: u64) -> u64 {
     if length == 0 {
         return 0;
     }
     let most_further_parts = length / MIN_PART;
     let further_parts = if most_further_parts < MAX_PARTS { most_further_parts } else { MAX_PARTS - 1 };
-    sealed_part(length) + FIXED + 2 * SEGMENT_OVERHEAD * further_parts
+    sealed_part(length) + FIXED + FURTHER_PART * further_parts
 }
 
 /// The plaintext length whose stored form has `stored` bytes; `None` when there is none, so the object is not ours.
@@ -73,11 +75,18 @@ pub const fn largest_within(stored_size: u64) -> Option<u64> {
     Some(low)
 }
 
-/// Most plaintext bytes of a single PUT or a part: what keeps the stored form within 5 GiB.
+/// Most plaintext bytes of a single PUT: what keeps the stored form within 5 GiB.
 pub const MAX_PUT: u64 = match largest_within(MAX_STORED_PUT) {
     Some(length) => length,
     None => unreachable!(),
 };
+
+/// Most plaintext bytes of a part: the last one is stored together with the footer, which must fit into its 5 GiB too.
+pub const MAX_PART: u64 = {
+    let room = MAX_STORED_PUT - FIXED - FURTHER_PART * (MAX_PARTS - 1);
+    room - SEGMENT_OVERHEAD * room.div_ceil(SEALED_SEGMENT)
+};
+const _: () = assert!(sealed_part(MAX_PART) + FIXED + FURTHER_PART * (MAX_PARTS - 1) <= MAX_STORED_PUT);
 
 /// Most bytes that the footer (sealed part list and tail) of an object of `length` plaintext bytes can have,
 /// however it was uploaded.
@@ -115,7 +124,7 @@ mod tests {
         for part in (0..=10_001).chain([20_000, 100_000, 1_000_000]) {
             near(part * MIN_PART).for_each(round_trips);
         }
-        for power in 0..=42 {
+        for power in 0..=45 {
             near(1 << power).for_each(round_trips);
         }
         near(MAX_PUT).for_each(round_trips);
@@ -128,15 +137,15 @@ mod tests {
     #[test]
     fn sizes_between_are_not_ours() {
         assert_eq!(stored(0), 0);
-        assert_eq!(stored(1), 285);
-        assert!((1..285).all(|size| plaintext(size).is_none()));
+        assert_eq!(stored(1), 317);
+        assert!((1..317).all(|size| plaintext(size).is_none()));
         assert_eq!(plaintext(stored(SEGMENT) + 1), None);
     }
 
     #[test]
     fn a_single_put_stays_within_five_gib() {
         assert!(stored(MAX_PUT) <= MAX_STORED_PUT && stored(MAX_PUT + 1) > MAX_STORED_PUT);
-        assert_eq!(MAX_PUT, 5_366_358_796, "docs/FORMAT.md states it");
+        assert_eq!((MAX_PUT, MAX_PART), (5_366_326_056, 5_365_536_504), "docs/FORMAT.md states them");
     }
 
     /// The bytes that a multipart layout really needs, without padding.
@@ -166,8 +175,8 @@ mod tests {
 
         #[test]
         fn any_legal_layout_fits(
-            mut parts in prop::collection::vec(MIN_PART..=MAX_PUT, 0..200),
-            last in 0..=MAX_PUT,
+            mut parts in prop::collection::vec(MIN_PART..=MAX_PART, 0..200),
+            last in 0..=MAX_PART,
         ) {
             parts.push(last);
             let length: u64 = parts.iter().sum();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::body::{OpenError, RangeOpener, SingleOpener};
-use super::envelope::{Binding, Layout, Unverified, Wrapping};
+use super::envelope::{Binding, EnvelopeError, Layout, Unverified, Wrapping};
 use super::footer::Tail;
 use super::keys::Dek;
 use super::layout::PartMap;
@@ -110,7 +110,11 @@ impl Reader {
     /// What a whole read gives: the plaintext, or the name of what is wrong.
     fn read(&self, stored: &Stored) -> Result<Vec<u8>, &'static str> {
         let envelope = Unverified::parse(&stored.envelope).map_err(|_| "malformed")?;
-        let opened = envelope.open(self.wrapping(), self.binding()).map_err(|_| "not-authentic")?;
+        let opened = envelope.open(self.wrapping(), self.binding());
+        let opened = opened.map_err(|error| match error {
+            EnvelopeError::CustomerKey => "customer-key",
+            EnvelopeError::NotAuthentic => "not-authentic",
+        })?;
         let dek = Arc::new(opened.dek);
         let result = match opened.layout {
             Layout::Empty if stored.body.is_empty() => Ok(Vec::new()),

@@ -4,7 +4,7 @@ use crate::crypto::{NotAuthentic, RandomFailed};
 use crate::custody::branch::Revoked;
 use crate::custody::keys::BranchKeyError;
 use crate::format::body::{OpenError, SealError};
-use crate::format::envelope::Malformed;
+use crate::format::envelope::{EnvelopeError, Malformed};
 use crate::names::KekName;
 use crate::s3::checksum::InvalidPromise;
 use crate::s3::conditions::ConditionError;
@@ -49,6 +49,9 @@ pub enum Error {
     /// What is stored is not what was written under this name.
     #[error("the stored object is not authentic")]
     NotAuthentic,
+    /// The object was stored with a key of the client's own (SSE-C).
+    #[error("the object was stored with a customer key (SSE-C), which is needed to read it")]
+    CustomerKey,
     /// The client chose a KEK that the bucket does not offer.
     #[error("the bucket does not offer the requested KMS key")]
     UnknownKek,
@@ -139,6 +142,15 @@ impl From<WrongAnswer> for Error {
 impl From<NotAuthentic> for Error {
     fn from(_: NotAuthentic) -> Self {
         Self::NotAuthentic
+    }
+}
+
+impl From<EnvelopeError> for Error {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::CustomerKey => Self::CustomerKey,
+            EnvelopeError::NotAuthentic => Self::NotAuthentic,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! PutObject: one plaintext body in, one stored object out.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
@@ -47,6 +48,7 @@ impl Objects {
             request.headers.extend(conditions);
         }
         let asked = metadata.asked;
+        let metadata = Metadata { written_ms: now_ms(), ..metadata };
         let (response, verified) = self.store(call, object, metadata, plaintext, key, request).await?;
         let response = response.checked().await?;
         if response.status != StatusCode::OK {
@@ -125,6 +127,12 @@ impl Objects {
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         Ok(request)
     }
+}
+
+/// Milliseconds since 1970; none when the clock says a time before.
+fn now_ms() -> Option<u64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 /// What envelopes of objects are bound to.

@@ -127,6 +127,7 @@ fn fault_of(error: &Error) -> Fault {
             Code::KmsNotFound,
             "This bucket does not offer the requested KMS key. Leave the key id out to use the bucket's own.",
         ),
+        Error::CustomerKey => Fault::saying(Code::InvalidRequest, error),
         Error::AskedEncryption => Fault::saying(Code::InvalidArgument, error),
         Error::MissingLength => Fault::new(Code::MissingContentLength, "Say the length of the body in Content-Length."),
         Error::TooLarge { length, limit } => {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::layout::PlainOffset;
+use crate::format::segment::AttemptId;
 use crate::format::size::MIN_PART;
 
 fn seal_part(dek: &Dek, entry: PartEntry, plaintext: &[u8], piece: usize) -> Vec<u8> {
@@ -71,7 +72,12 @@ fn ranges_across_parts() {
     let lengths = [MIN_PART, MIN_PART + 1, 70_000, 0];
     let entries: Vec<_> = (1..)
         .zip(lengths)
-        .map(|(number, length)| PartEntry { number, length, attempt: AttemptId::random().expect("random") })
+        .map(|(number, length)| PartEntry {
+            number,
+            length,
+            attempt: AttemptId::random().expect("random"),
+            checksum: [0; 32],
+        })
         .collect();
     let map = Arc::new(PartMap::new(&entries).expect("legal"));
     let plaintext = plaintext(narrow(map.length()));

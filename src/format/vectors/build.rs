@@ -111,6 +111,7 @@ pub(super) fn make(vector: &Vector) -> Stored {
                 } else {
                     AttemptId::SINGLE
                 },
+                checksum: if layout == Layout::Multipart { sha256(&number.to_be_bytes()) } else { [0; 32] },
             })
             .collect();
         let variant = vector.or("variant", "");
