@@ -16,6 +16,7 @@ pub mod error;
 mod fetch;
 mod get;
 mod head;
+mod lease;
 mod list;
 mod metadata;
 mod opened;

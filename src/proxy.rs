@@ -64,7 +64,7 @@ pub struct Front {
     domains: Vec<String>,
     verify: VerifySettings,
     body_timeout: Duration,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
 }
 
 impl Front {
@@ -83,7 +83,7 @@ impl Front {
                 return Err(FrontError::SameAccessKey);
             }
         }
-        let slots = Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS));
+        let slots = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
         Ok(Self { objects, clients: by_key, domains, verify, body_timeout, slots })
     }
 
@@ -106,13 +106,12 @@ impl Front {
         let begun = Instant::now();
         let (mut parts, body) = request.into_parts();
         let mut about = About::new(request_id(), &parts, info);
-        let answer = match self.slots.try_acquire() {
-            Ok(_slot) => self.answer(&mut parts, body, &mut about).await,
-            Err(_) => Err(Fault::slow_down()),
-        };
-        let response = match answer {
-            Ok(answer) => respond::success(answer, &about),
-            Err(fault) => respond::failure(&fault, &about),
+        let response = match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => match self.answer(&mut parts, body, &mut about).await {
+                Ok(answer) => respond::success(answer, &about, slot),
+                Err(fault) => respond::failure(&fault, &about),
+            },
+            Err(_) => respond::failure(&Fault::slow_down(), &about),
         };
         about.log(response.status(), begun.elapsed());
         response

@@ -5,6 +5,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::custody::branch::Revoked;
+use crate::custody::keys::BranchKeyError;
 use crate::format::body::OpenError;
 use crate::storage::StorageError;
 
@@ -40,6 +41,9 @@ pub enum ReadFailure {
     /// The branch key was revoked while the body was under way.
     #[error(transparent)]
     Revoked(#[from] Revoked),
+    /// The branch key's lease ended and was not renewed.
+    #[error("the branch key's lease was not renewed")]
+    Lease(#[from] BranchKeyError),
 }
 
 impl Answer {

@@ -1,6 +1,6 @@
 //! Stored bytes, decrypted as they stream to the client.
 //!
-//! **Invariant:** what is given was verified, and the branch key was not revoked at that moment. Any failure ends the
+//! **Invariant:** what is given was verified, and the branch key's lease was good at that moment. Any failure ends the
 //! body with an error, so that the client's connection is cut and nobody takes a part for the whole.
 
 use std::pin::Pin;
@@ -9,11 +9,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::custody::branch::{ReadingKey, Revoked};
 use crate::format::body::{OpenError, RangeOpener, SingleOpener};
 use crate::storage::ResponseStream;
 
 use super::answer::ReadFailure;
+use super::lease::Lease;
 
 /// What turns stored bytes into plaintext.
 pub(super) enum Opener {
@@ -30,14 +30,16 @@ pub(super) struct DecryptingBody {
     source: ResponseStream,
     opener: Opener,
     at_hand: Bytes,
-    key: ReadingKey,
+    /// Verified plaintext that waits for the lease.
+    verified: Option<Bytes>,
+    lease: Lease,
     left: u64,
 }
 
 impl DecryptingBody {
     /// `length` plaintext bytes that `opener` makes of `source`.
-    pub(super) fn new(source: ResponseStream, opener: Opener, key: ReadingKey, length: u64) -> Self {
-        Self { source, opener, at_hand: Bytes::new(), key, left: length }
+    pub(super) fn new(source: ResponseStream, opener: Opener, lease: Lease, length: u64) -> Self {
+        Self { source, opener, at_hand: Bytes::new(), verified: None, lease, left: length }
     }
 
     fn poll_plaintext(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadFailure>> {
@@ -65,6 +67,17 @@ impl DecryptingBody {
         }
     }
 
+    /// Verified plaintext that may be given out now.
+    fn poll_released(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadFailure>> {
+        if self.verified.is_none() {
+            self.verified = ready!(self.poll_plaintext(context))?;
+        }
+        if self.verified.is_some() {
+            ready!(self.lease.poll_good(context))?;
+        }
+        Poll::Ready(Ok(self.verified.take()))
+    }
+
     fn end(&mut self) -> Result<Option<Bytes>, ReadFailure> {
         match std::mem::replace(&mut self.opener, Opener::Done) {
             Opener::Single(opener) => Ok(Some(opener.finish()?.0)),
@@ -82,20 +95,17 @@ impl Body for DecryptingBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReadFailure>>> {
-        let plaintext = match ready!(self.poll_plaintext(context)) {
-            Ok(plaintext) => plaintext,
+        let this = &mut *self;
+        let plaintext = match ready!(this.poll_released(context)) {
+            Ok(Some(plaintext)) => plaintext,
+            Ok(None) => return Poll::Ready(None),
             Err(failure) => {
-                self.opener = Opener::Done;
-                self.at_hand = Bytes::new();
+                this.opener = Opener::Done;
+                (this.at_hand, this.verified) = (Bytes::new(), None);
                 return Poll::Ready(Some(Err(failure)));
             }
         };
-        let Some(plaintext) = plaintext else { return Poll::Ready(None) };
-        if self.key.is_revoked() {
-            self.opener = Opener::Done;
-            return Poll::Ready(Some(Err(Revoked.into())));
-        }
-        self.left = self.left.saturating_sub(plaintext.len() as u64);
+        this.left = this.left.saturating_sub(plaintext.len() as u64);
         Poll::Ready(Some(Ok(Frame::data(plaintext))))
     }
 

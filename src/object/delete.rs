@@ -24,7 +24,7 @@ impl Objects {
     pub(super) async fn delete(&self, call: &Call, object: Named<'_>, version: Option<&str>) -> Result<Answer, Error> {
         let mut request = self.request(call, Method::DELETE, object.bucket, Some(object.key));
         let conditions = storage_conditions(&call.headers)?;
-        if !conditions.is_empty() {
+        if !conditions.is_empty() || call.headers.contains_key("x-amz-if-match-last-modified-time") {
             request = request.replay_unsafe();
             request.headers.extend(conditions);
         }
@@ -52,10 +52,15 @@ impl Objects {
         request.headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/xml"));
         // Keys and versions, which the storage server knows.
         let request = request.body(StorageBody::Replayable(CipherBytes::assume_ciphertext(document)));
+        let request = if is_conditional(&asked) { request.replay_unsafe() } else { request };
         let response = self.send(call, request).await?.checked().await?;
         let headers = clean_response_headers(&call.operation, &response.headers);
         let result = response.collect(MAX_RESULT).await?;
         delete_result(&result).map_err(WrongAnswer::Document)?;
         Ok(Answer::xml(StatusCode::OK, headers, result))
     }
+}
+
+fn is_conditional(asked: &DeleteRequest) -> bool {
+    asked.objects.iter().any(|entry| entry.etag.is_some() || entry.last_modified.is_some() || entry.size.is_some())
 }

@@ -45,6 +45,8 @@ pub(super) struct Stored {
     pub(super) size: u64,
     /// Where the bytes begin.
     pub(super) first: u64,
+    /// How many they are.
+    length: u64,
     pub(super) body: ResponseStream,
 }
 
@@ -64,7 +66,8 @@ impl Stored {
     pub(super) async fn collect(self, limit: u64) -> Result<(u64, Bytes), Error> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let (status, headers) = (StatusCode::OK, HeaderMap::new());
-        Ok((self.first, StorageResponse { status, headers, body: self.body }.collect(limit).await?))
+        let bytes = StorageResponse { status, headers, body: self.body }.collect(limit).await?;
+        if bytes.len() as u64 == self.length { Ok((self.first, bytes)) } else { Err(Error::NotAuthentic) }
     }
 }
 
@@ -100,8 +103,8 @@ impl Objects {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
             _ => return Err(refusal(response.error().await)),
         }
-        let (first, size) = place(&response.headers, response.status, piece)?;
-        Ok(Fetched::Found(Stored { headers: response.headers, size, first, body: response.body }))
+        let Place { first, length, size } = place(&response.headers, response.status, piece)?;
+        Ok(Fetched::Found(Stored { headers: response.headers, size, first, length, body: response.body }))
     }
 
     /// The authenticated layout of a multipart object, from its footer.
@@ -116,7 +119,7 @@ impl Objects {
         let length = size::plaintext(size).ok_or(Error::NotAuthentic)?;
         let most = size::largest_footer(length);
         let mut conditions = HeaderMap::new();
-        conditions.extend(etag.map(|etag| (IF_MATCH, etag)));
+        conditions.extend(etag.clone().map(|etag| (IF_MATCH, etag)));
         let Fetched::Found(stored) = self.fetch(call, object, read, Piece::Last(most), &conditions).await? else {
             return Err(WrongAnswer::Range.into());
         };
@@ -124,7 +127,7 @@ impl Objects {
             return Err(Error::NotAuthentic);
         }
         let (_, bytes) = stored.collect(most).await?;
-        known_from(opened, size, &bytes)?.ok_or(Error::NotAuthentic)
+        known_from(opened, (size, etag), &bytes)?.ok_or(Error::NotAuthentic)
     }
 }
 
@@ -143,8 +146,17 @@ fn refusal(error: StorageError) -> Error {
     }
 }
 
-/// Where the bytes of an answer begin, and how many the whole object has. The bytes must be those that were asked for.
-fn place(headers: &HeaderMap, status: StatusCode, piece: Piece) -> Result<(u64, u64), Error> {
+/// Which bytes an answer has.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    first: u64,
+    length: u64,
+    /// Bytes of the whole object.
+    size: u64,
+}
+
+/// Which bytes an answer has, which must be those that were asked for.
+fn place(headers: &HeaderMap, status: StatusCode, piece: Piece) -> Result<Place, Error> {
     if status == StatusCode::OK {
         // The whole object is a legal answer to any range; for us it must fit the question.
         let size = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
@@ -154,16 +166,21 @@ fn place(headers: &HeaderMap, status: StatusCode, piece: Piece) -> Result<(u64, 
             Piece::Range(from, to) => from.0 == 0 && to.0 == size,
             Piece::Last(count) => size <= count,
         };
-        return if fits { Ok((0, size)) } else { Err(WrongAnswer::Range.into()) };
+        return if fits { Ok(Place { first: 0, length: size, size }) } else { Err(WrongAnswer::Range.into()) };
     }
     let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let (first, last, size) = range.and_then(parse_content_range).ok_or(WrongAnswer::Length)?;
+    if first > last {
+        return Err(WrongAnswer::Range.into());
+    }
     let fits = match piece {
         Piece::Whole => false,
         Piece::Range(from, to) => first == from.0 && last.checked_add(1) == Some(to.0),
         Piece::Last(count) => first == size.saturating_sub(count) && last.checked_add(1) == Some(size),
     };
-    if fits { Ok((first, size)) } else { Err(WrongAnswer::Range.into()) }
+    // What fits ends where it was to end, so this does not wrap.
+    let length = (last - first).saturating_add(1);
+    if fits { Ok(Place { first, length, size }) } else { Err(WrongAnswer::Range.into()) }
 }
 
 /// `bytes FIRST-LAST/SIZE` (RFC 9110, section 14.4).
@@ -175,7 +192,11 @@ fn parse_content_range(text: &str) -> Option<(u64, u64, u64)> {
 
 /// The authenticated layout that the last bytes of a stored object of `size` bytes tell; `None` when the part list
 /// begins before them.
-pub(super) fn known_from(opened: &Opened, size: u64, end: &[u8]) -> Result<Option<Known>, Error> {
+pub(super) fn known_from(
+    opened: &Opened,
+    (size, etag): (u64, Option<HeaderValue>),
+    end: &[u8],
+) -> Result<Option<Known>, Error> {
     let tail_len = usize::try_from(size::TAIL).unwrap_or(usize::MAX);
     let before = end.len().checked_sub(tail_len).ok_or(Error::NotAuthentic)?;
     let (before, tail) = end.split_at(before);
@@ -189,7 +210,7 @@ pub(super) fn known_from(opened: &Opened, size: u64, end: &[u8]) -> Result<Optio
             tail.open_list(&opened.dek, opened.layout, &before[start..])?
         }
     };
-    Ok(Some(Known::new(opened.commitment, &tail, map)))
+    Ok(Some(Known::new(opened.commitment, etag, &tail, map)))
 }
 
 #[cfg(test)]
@@ -199,7 +220,8 @@ mod tests {
     fn placed(status: u16, header: &'static str, value: &'static str, piece: Piece) -> Option<(u64, u64)> {
         let mut headers = HeaderMap::new();
         headers.insert(header, HeaderValue::from_static(value));
-        place(&headers, StatusCode::from_u16(status).expect("legal"), piece).ok()
+        let place = place(&headers, StatusCode::from_u16(status).expect("legal"), piece).ok()?;
+        Some((place.first, place.size))
     }
 
     #[test]

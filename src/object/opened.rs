@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::custody::branch::ReadingKey;
 use crate::custody::context::BranchContext;
 use crate::custody::wrapped::WrappedKey;
 use crate::format::envelope::{self, Layout, Malformed, Unverified, Wrapping};
@@ -13,6 +12,7 @@ use crate::format::metadata::Metadata;
 use crate::names::{KekName, Purpose};
 
 use super::error::Error;
+use super::lease::{Grounds, Lease};
 use super::put::binding_of;
 use super::{Call, Named, Objects};
 
@@ -23,8 +23,8 @@ pub(super) struct Opened {
     pub(super) metadata: Metadata,
     pub(super) commitment: Commitment,
     pub(super) kek: KekName,
-    /// The branch key: streams look at it to notice a revocation.
-    pub(super) key: ReadingKey,
+    /// The right to decrypt, which streams renew.
+    pub(super) lease: Lease,
 }
 
 /// The envelope in the headers of a storage server's answer.
@@ -56,11 +56,12 @@ impl Objects {
             id: branch.id,
         };
         let copy = WrappedKey::new(branch.version, branch.wrapped.clone()).map_err(|_| Malformed)?;
-        let key = self.keys.for_reading(&branch.kek, &context, &copy, call.who.caller()).await?;
-        let wrapping = Wrapping { branch_key: key.secret()?, customer_key: None };
+        let grounds = Grounds { kek: branch.kek.clone(), context, copy, caller: call.who.caller().clone() };
+        let lease = Lease::new(&self.keys, grounds).await?;
+        let wrapping = Wrapping { branch_key: lease.key().secret()?, customer_key: None };
         let opened = unverified.open(wrapping, binding_of(object))?;
         let (layout, metadata) = (opened.layout, opened.metadata);
         let (commitment, kek) = (*unverified.commitment(), branch.kek.clone());
-        Ok(Opened { dek: Arc::new(opened.dek), layout, metadata, commitment, kek, key })
+        Ok(Opened { dek: Arc::new(opened.dek), layout, metadata, commitment, kek, lease })
     }
 }

@@ -7,6 +7,7 @@
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderValue;
 use lru::LruCache;
 
 use crate::format::checksum::Checksum;
@@ -16,6 +17,7 @@ use crate::format::layout::PartMap;
 use crate::names::LogicalBucket;
 
 use super::Named;
+use super::error::Error;
 
 /// Objects remembered.
 const MOST: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
@@ -26,13 +28,15 @@ const MOST_PARTS: usize = 500_000;
 #[derive(Clone)]
 pub(super) struct Known {
     pub(super) commitment: Commitment,
+    /// The storage server's ETag at that time.
+    etag: Option<HeaderValue>,
     pub(super) map: Arc<PartMap>,
     pub(super) checksum: Option<Checksum>,
 }
 
 impl Known {
-    pub(super) fn new(commitment: Commitment, tail: &Tail, map: PartMap) -> Self {
-        Self { commitment, map: Arc::new(map), checksum: tail.checksum().cloned() }
+    pub(super) fn new(commitment: Commitment, etag: Option<HeaderValue>, tail: &Tail, map: PartMap) -> Self {
+        Self { commitment, etag, map: Arc::new(map), checksum: tail.checksum().cloned() }
     }
 
     pub(super) fn parts(&self) -> u32 {
@@ -75,6 +79,23 @@ impl TailCache {
             let Some((_, dropped)) = inner.known.pop_lru() else { break };
             inner.parts -= dropped.map.entries().len();
         }
+    }
+
+    /// Whether an object with `etag` may have `commitment`, by what was seen before: one ETag for two objects would let
+    /// a client that fetches ranges with If-Match put together an object that never was.
+    pub(super) fn check(
+        &self,
+        object: Named<'_>,
+        version: Option<&str>,
+        etag: Option<&HeaderValue>,
+        commitment: &Commitment,
+    ) -> Result<(), Error> {
+        let Some(known) = self.get(object, version) else { return Ok(()) };
+        if etag.is_some() && known.etag.as_ref() == etag && known.commitment != *commitment {
+            tracing::error!(bucket = %object.bucket.name, "ALARM: the storage server gave two objects under one ETag");
+            return Err(Error::NotAuthentic);
+        }
+        Ok(())
     }
 
     pub(super) fn forget(&self, object: Named<'_>, version: Option<&str>) {

@@ -11,6 +11,7 @@ use http::{Method, Response, StatusCode, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::custody::caller::Caller;
 use crate::net::BoxError;
@@ -74,12 +75,13 @@ fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
 }
 
-pub(super) fn success(answer: Answer, about: &About) -> Response<ResponseBody> {
+/// `slot` is held until the body has been sent.
+pub(super) fn success(answer: Answer, about: &About, slot: OwnedSemaphorePermit) -> Response<ResponseBody> {
     let Answer { status, headers, body } = answer;
     let body = match body {
         AnswerBody::Empty => empty(),
         AnswerBody::Full(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
-        AnswerBody::Stream(body) => Watched { body, request_id: about.id.clone() }.boxed_unsync(),
+        AnswerBody::Stream(body) => Watched { body, request_id: about.id.clone(), _slot: slot }.boxed_unsync(),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -136,6 +138,7 @@ fn finish(mut response: Response<ResponseBody>, about: &About) -> Response<Respo
 struct Watched {
     body: UnsyncBoxBody<Bytes, ReadFailure>,
     request_id: String,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Body for Watched {
@@ -162,7 +165,9 @@ fn cut(failure: ReadFailure, request_id: &str) -> BoxError {
         ReadFailure::Open(_) => {
             tracing::error!(request_id, error, "ALARM: stored data is not what was written; answer cut off")
         }
-        ReadFailure::Storage(_) | ReadFailure::Revoked(_) => tracing::warn!(request_id, error, "answer cut off"),
+        ReadFailure::Storage(_) | ReadFailure::Revoked(_) | ReadFailure::Lease(_) => {
+            tracing::warn!(request_id, error, "answer cut off")
+        }
     }
     failure.into()
 }
