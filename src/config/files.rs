@@ -47,8 +47,7 @@ pub(super) fn secret_access_key(path: &Path) -> Result<SecretBytes, Mistake> {
     if bytes.len() as u64 > SECRET_MAX || bytes.trim_ascii().iter().any(|byte| !byte.is_ascii_graphic()) {
         return Err(Mistake::NotOneLine { path: path.to_owned() });
     }
-    SecretBytes::new_trimmed(std::mem::take(&mut bytes))
-        .map_err(|source| Mistake::NoSecret { path: path.to_owned(), source })
+    SecretBytes::new_trimmed(std::mem::take(&mut bytes)).map_err(|_| Mistake::NoSecret { path: path.to_owned() })
 }
 
 /// As [`secret_access_key`], long enough that clients may sign with it.

@@ -10,7 +10,6 @@ use crate::custody::reason::Reason;
 use crate::names::InvalidName;
 use crate::net::tls::TlsError;
 use crate::object::bucket::BucketsError;
-use crate::secret::InvalidSecret;
 use crate::storage::SettingsError;
 
 /// One thing that is wrong.
@@ -178,8 +177,6 @@ pub enum Mistake {
     NoSecret {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: InvalidSecret,
     },
     /// What is in the file is no secret access key.
     #[error("{} does not hold one line of visible characters; write only the secret into it", path.display())]
