@@ -1,9 +1,11 @@
 //! `claviger demo`: everything on one machine, with a sample that shows who sees what.
 
 mod application;
+mod conditions;
 mod folder;
 mod home;
 mod key_names;
+mod places;
 mod show;
 mod storage_server;
 

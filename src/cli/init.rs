@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** nothing that exists is overwritten, so that no key is ever lost to a second run.
 
+mod configuration;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -10,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use zeroize::Zeroizing;
 
+use self::configuration::Shape;
 use super::files::{make_private_folder, write_private, write_public};
 use super::{Usage, certificates, wiring};
 use crate::crypto;
@@ -71,14 +74,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     write_private(&dir.join(names::CLIENT_SECRET), new_secret()?.as_bytes())?;
     write_private(&dir.join(names::STORAGE_SECRET), b"")?;
     make_custodian(dir, &kek, ITERATIONS_DEFAULT)?;
-    let config = configuration(&Shape {
+    let config = Shape {
         access_key: &access_key,
         kek: &kek,
         region: &arguments.region,
         storage_url: &arguments.storage_url,
         domains: &domains,
-    });
-    write_public(&dir.join(names::CONFIG), config.as_bytes())?;
+    };
+    write_public(&dir.join(names::CONFIG), config.to_text().as_bytes())?;
     println!("{}", what_next(dir, &access_key));
     Ok(())
 }
@@ -165,104 +168,6 @@ pub(super) fn new_access_key() -> Result<String> {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let letter = |byte: &u8| char::from(LETTERS[usize::from(byte % 32)]);
     Ok("CLAV".chars().chain(crypto::random_array::<16>()?.iter().map(letter)).collect())
-}
-
-struct Shape<'a> {
-    access_key: &'a str,
-    kek: &'a KekName,
-    region: &'a str,
-    storage_url: &'a str,
-    domains: &'a [String],
-}
-
-/// As a TOML string; what comes in was checked and needs no escapes.
-fn list(items: &[String]) -> String {
-    let items: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
-    format!("[{}]", items.join(", "))
-}
-
-fn configuration(shape: &Shape<'_>) -> String {
-    let Shape { access_key, kek, region, storage_url, domains } = shape;
-    let domains = list(domains);
-    format!(
-        r#"# The configuration of `claviger proxy`. `claviger check --config FILE` says what is wrong with it.
-# Paths are relative to this file. Secrets stand in files of mode 600, never here.
-
-[proxy]
-listen = "0.0.0.0:8443"
-# The region of this proxy. It becomes part of every key's context, as {{role}}/{{region}}, and policies speak of it.
-region = "{region}"
-# Below these domains, buckets are also names of hosts: BUCKET.DOMAIN.
-domains = {domains}
-certificate_file = "{certificate}"
-key_file = "{key}"
-# How long running requests may go on after SIGTERM.
-drain_s = 30
-
-[storage]
-url = "{storage_url}"
-region = "us-east-1"
-# "path" works everywhere; AWS wants "virtual-hosted".
-addressing = "path"
-# The proxy's own identity on the storage server. Write its secret into the file.
-access_key = "claviger"
-secret_key_file = "{storage_secret}"
-# ca_file = "certs/storage-ca.crt"     # without it, the web's public CAs are trusted
-# Where the proxy keeps wrapped keys. It is made on first use, and is as precious as the records.
-state_bucket = "claviger-state"
-# Bytes of user metadata that the storage server takes: 2048 on AWS.
-metadata_limit_bytes = 2048
-
-# The custodian in this process: whoever controls the proxy's machine then controls the KEKs too.
-[custodian]
-kind = "embedded"
-keyring_file = "{keyring}"
-passphrase_file = "{passphrase}"
-audit_file = "{audit}"
-
-# How long branch keys are leased. These are the defaults.
-# [leases]
-# read_lease_s = 300
-# write_renew_s = 3600
-
-# The KEK of every bucket that has no rule of its own. Without this section, other buckets do not exist for clients.
-[default_bucket]
-kek = "{kek}"
-
-# A bucket with rules of its own:
-# [[bucket]]
-# name = "payroll"                     # for clients
-# storage_name = "va-payroll"          # on the storage server
-# kek = "payroll"
-# further_keks = []                    # that clients may choose
-# former_keks = ["{kek}"]              # of old objects: they open, nothing new is encrypted under them
-# accept_writers = ["proxy/{region}"]  # whose objects are opened
-
-# Each client signs with its own access key, and may do only what a grant says.
-[[client]]
-access_key = "{access_key}"
-secret_key_file = "{client_secret}"
-# Its name in key policies and logs.
-principal = "first-application"
-reason = "customer-initiated"
-
-[[client.grant]]
-# Names, prefixes such as "logs-*", or "*".
-buckets = ["*"]
-# Of: "read", "write", "delete", "list", "bucket" (make and remove buckets), "configure" (their settings).
-access = ["read", "write", "delete", "list", "bucket"]
-
-[log]
-format = "text"                        # or "json"
-"#,
-        certificate = names::CERTIFICATE,
-        key = names::KEY,
-        storage_secret = names::STORAGE_SECRET,
-        keyring = names::KEYRING,
-        passphrase = names::PASSPHRASE,
-        audit = names::AUDIT,
-        client_secret = names::CLIENT_SECRET,
-    )
 }
 
 fn what_next(dir: &Path, access_key: &str) -> String {

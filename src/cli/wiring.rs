@@ -95,7 +95,7 @@ pub(super) struct Prepared {
 /// Takes the address, so that a port that is not free is told before anything else.
 pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("cannot listen on {address}; is another process using it?"))
+    listener.with_context(|| format!("cannot listen on {address}, choose another address"))
 }
 
 /// Opens the key store, proves the KEKs, and puts the proxy together.

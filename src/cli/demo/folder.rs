@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a reader sees an object's bytes and metadata of one PUT, never of two.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -14,12 +14,14 @@ use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tokio::sync::RwLock;
 
+use super::conditions::Conditions;
 use super::key_names::{key, stored, stored_prefix};
+use super::places::Places;
 
 /// The folder.
 pub(super) struct Folder {
     files: FileSystem,
-    root: PathBuf,
+    places: Places,
     gate: Arc<RwLock<()>>,
 }
 
@@ -33,21 +35,7 @@ impl Folder {
     pub(super) fn open(root: &Path) -> Result<Self> {
         let files = FileSystem::new(root).map_err(s3s::S3Error::from);
         let files = files.with_context(|| format!("cannot use {} as storage", root.display()))?;
-        Ok(Self { files, root: root.to_owned(), gate: Arc::default() })
-    }
-
-    fn bucket_is_there(&self, bucket: &str) -> S3Result<()> {
-        if self.root.join(bucket).is_dir() { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
-    }
-
-    /// Whether there is an object; a folder is none.
-    fn has(&self, bucket: &str, name: &str) -> bool {
-        self.root.join(bucket).join(name).is_file()
-    }
-
-    fn object_is_there(&self, bucket: &str, name: &str) -> S3Result<()> {
-        self.bucket_is_there(bucket)?;
-        if self.has(bucket, name) { Ok(()) } else { Err(s3_error!(NoSuchKey)) }
+        Ok(Self { files, places: Places::new(root), gate: Arc::default() })
     }
 
     async fn head(&self, bucket: &str, name: &str) -> S3Result<HeadObjectOutput> {
@@ -85,44 +73,10 @@ fn internal<T>(input: T) -> S3Request<T> {
     }
 }
 
-/// The conditions of a GET or HEAD, of which `s3s-fs` checks none. RFC 9110, 13.2.2.
-struct Conditions<'a> {
-    if_match: Option<&'a ETagCondition>,
-    if_none_match: Option<&'a ETagCondition>,
-    if_modified_since: Option<&'a Timestamp>,
-    if_unmodified_since: Option<&'a Timestamp>,
-}
-
-impl Conditions<'_> {
-    fn check(&self, head: &HeadObjectOutput) -> S3Result<()> {
-        let is = |condition: &ETagCondition| match condition {
-            ETagCondition::Any => true,
-            ETagCondition::ETag(etag) => head.e_tag.as_ref().is_some_and(|found| found.weak_cmp(etag)),
-        };
-        // Headers tell whole seconds.
-        let since = |time: &Timestamp| {
-            let seconds = |time: &Timestamp| time::OffsetDateTime::from(time.clone()).unix_timestamp();
-            head.last_modified.as_ref().is_some_and(|modified| seconds(modified) > seconds(time))
-        };
-        let failed = match self.if_match {
-            Some(condition) => !is(condition),
-            None => self.if_unmodified_since.is_some_and(since),
-        };
-        if failed {
-            return Err(s3_error!(PreconditionFailed));
-        }
-        let unchanged = match self.if_none_match {
-            Some(condition) => is(condition),
-            None => self.if_modified_since.is_some_and(|time| !since(time)),
-        };
-        if unchanged { Err(s3_error!(NotModified)) } else { Ok(()) }
-    }
-}
-
 #[async_trait]
 impl S3 for Folder {
     async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
-        if self.bucket_is_there(&req.input.bucket).is_ok() {
+        if self.places.bucket_is_there(&req.input.bucket).is_ok() {
             return Err(s3_error!(BucketAlreadyOwnedByYou));
         }
         self.files.create_bucket(req).await
@@ -202,7 +156,7 @@ impl S3 for Folder {
     async fn head_object(&self, mut req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = &mut req.input;
         input.key = stored(&input.key);
-        self.object_is_there(&input.bucket, &input.key)?;
+        self.places.object_is_there(&input.bucket, &input.key)?;
         let conditions = Conditions {
             if_match: input.if_match.as_ref(),
             if_none_match: input.if_none_match.as_ref(),
@@ -217,7 +171,7 @@ impl S3 for Folder {
     async fn get_object(&self, mut req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = &mut req.input;
         input.key = stored(&input.key);
-        self.object_is_there(&input.bucket, &input.key)?;
+        self.places.object_is_there(&input.bucket, &input.key)?;
         let conditions = Conditions {
             if_match: input.if_match.as_ref(),
             if_none_match: input.if_none_match.as_ref(),
@@ -235,8 +189,9 @@ impl S3 for Folder {
     }
 
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-        self.bucket_is_there(&req.input.bucket)?;
-        req.input.key = stored(&req.input.key);
+        let (bucket, name) = (req.input.bucket.clone(), stored(&req.input.key));
+        self.places.can_store(&bucket, &name)?;
+        req.input.key = name.clone();
         // Bytes and metadata are two files: from the end of the body on, until both are there, nobody reads.
         let held = Arc::new(Mutex::new(None));
         let (gate, holder) = (Arc::clone(&self.gate), Arc::clone(&held));
@@ -247,30 +202,39 @@ impl S3 for Folder {
         });
         let body = req.input.body.take();
         req.input.body = body.map(|body| StreamingBlob::wrap(body.map_err(BrokenOff).chain(last)));
+        let before = self.places.inode(&bucket, &name);
         let stored = self.files.put_object(req).await;
+        let alone = held.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if stored.is_err() && alone && self.places.inode(&bucket, &name) != before {
+            // It moves the bytes to their place before it checks and describes them.
+            self.places.remove(&bucket, &name);
+        }
         drop(held);
         stored
     }
 
     async fn copy_object(&self, mut req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
-        self.bucket_is_there(&req.input.bucket)?;
         req.input.key = stored(&req.input.key);
+        self.places.can_store(&req.input.bucket, &req.input.key)?;
         if let CopySource::Bucket { bucket, key, .. } = &mut req.input.copy_source {
             *key = stored(key).into();
-            self.object_is_there(bucket, key)?;
+            self.places.object_is_there(bucket, key)?;
         }
         let _alone = self.gate.write().await;
         self.files.copy_object(req).await
     }
 
     async fn delete_object(&self, mut req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
-        self.bucket_is_there(&req.input.bucket)?;
+        self.places.bucket_is_there(&req.input.bucket)?;
         req.input.key = stored(&req.input.key);
         let _alone = self.gate.write().await;
-        if !self.has(&req.input.bucket, &req.input.key) {
+        let (bucket, name) = (req.input.bucket.clone(), req.input.key.clone());
+        if !self.places.has(&bucket, &name) {
             return Ok(S3Response::new(DeleteObjectOutput::default()));
         }
-        self.files.delete_object(req).await
+        let deleted = self.files.delete_object(req).await;
+        self.places.prune(&bucket, &name);
+        deleted
     }
 
     async fn delete_objects(
@@ -278,7 +242,7 @@ impl S3 for Folder {
         mut req: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let input = &mut req.input;
-        self.bucket_is_there(&input.bucket)?;
+        self.places.bucket_is_there(&input.bucket)?;
         let asked = input.delete.objects.clone();
         let quiet = input.delete.quiet.unwrap_or_default();
         for object in &mut input.delete.objects {
@@ -286,8 +250,11 @@ impl S3 for Folder {
         }
         let _alone = self.gate.write().await;
         // It fails at those that are not there, if a folder is.
-        input.delete.objects.retain(|object| self.has(&input.bucket, &object.key));
+        input.delete.objects.retain(|object| self.places.has(&input.bucket, &object.key));
+        let bucket = input.bucket.clone();
+        let names: Vec<String> = input.delete.objects.iter().map(|object| object.key.clone()).collect();
         let mut response = self.files.delete_objects(req).await?;
+        names.iter().for_each(|name| self.places.prune(&bucket, name));
         let deleted = asked.into_iter().map(|object| DeletedObject {
             key: Some(object.key),
             version_id: object.version_id,
@@ -301,9 +268,9 @@ impl S3 for Folder {
         &self,
         mut req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        self.bucket_is_there(&req.input.bucket)?;
         let asked = req.input.key.clone();
         req.input.key = stored(&asked);
+        self.places.can_store(&req.input.bucket, &req.input.key)?;
         let mut response = self.files.create_multipart_upload(req).await?;
         response.output.key = Some(asked);
         Ok(response)
@@ -334,3 +301,6 @@ impl S3 for Folder {
         self.files.abort_multipart_upload(req).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,3 +248,6 @@ access = ["read", "write", "delete", "list", "bucket", "configure"]
         client_secret = names::CLIENT_SECRET,
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! What the demo's folder keeps, replaces and refuses.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::cli::wiring::check_custodian;
+use crate::config;
+
+fn address() -> SocketAddr {
+    "127.0.0.1:9443".parse().expect("an address")
+}
+
+fn storage(home: &Home) -> StorageAccess {
+    StorageAccess {
+        url: "http://127.0.0.1:9000".to_owned(),
+        region: "us-east-1".to_owned(),
+        access_key: STORAGE_ACCESS_KEY.to_owned(),
+        secret_file: home.own_storage_secret().expect("makes a secret"),
+    }
+}
+
+/// A folder with a name that shells have to be told about.
+fn odd(root: &TempDir) -> PathBuf {
+    root.path().join("it's a $HOME \"folder\"")
+}
+
+#[test]
+fn what_it_writes_is_a_right_configuration_and_a_second_demo_uses_the_same_keys() {
+    let root = tempfile::tempdir().expect("a folder");
+    let kept = [names::CA, names::KEY, names::CLIENT_SECRET, names::KEYRING, names::PASSPHRASE, names::STORAGE_SECRET];
+    let demo = || {
+        let home = Home::open(Some(&odd(&root))).expect("opens");
+        home.furnish(address().ip()).expect("furnishes");
+        let file = home.write_config(address(), &storage(&home)).expect("writes");
+        check_custodian(&config::load(&file).expect("right")).expect("the KEK is there");
+        kept.map(|name| std::fs::read(home.path(name)).expect(name))
+    };
+    assert_eq!(demo(), demo());
+}
+
+#[test]
+fn the_environment_is_for_its_owner_and_reads_back_in_a_shell() {
+    let root = tempfile::tempdir().expect("a folder");
+    let home = Home::open(Some(&odd(&root))).expect("opens");
+    home.furnish(address().ip()).expect("furnishes");
+    assert!(!home.environment_file().exists());
+    home.write_environment(address(), &storage(&home)).expect("writes");
+    let mode = std::fs::metadata(home.environment_file()).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let script = ". \"$0\" && printf '%s\\n' \"$AWS_ENDPOINT_URL\" \"$AWS_CA_BUNDLE\" \"$CLAVIGER_STORAGE_SECRET_KEY\"";
+    let shell = std::process::Command::new("sh").args(["-c", script]).arg(home.environment_file()).output();
+    let shown = String::from_utf8(shell.expect("sh runs").stdout).expect("text");
+    let secret = std::fs::read_to_string(home.path(names::STORAGE_SECRET)).expect("reads");
+    let expected = format!("https://{}\n{}\n{secret}", address(), home.path(names::CA).display());
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn one_demo_at_a_time_and_the_environment_of_an_earlier_one_is_gone() {
+    let root = tempfile::tempdir().expect("a folder");
+    let home = Home::open(Some(root.path())).expect("opens");
+    std::fs::write(home.environment_file(), "stale").expect("writes");
+    let refused = Home::open(Some(root.path())).err().expect("another runs").to_string();
+    assert!(refused.contains("another demo runs"), "{refused}");
+    assert!(home.environment_file().exists(), "the refused one removes nothing");
+    drop(home);
+    assert!(!Home::open(Some(root.path())).expect("opens").environment_file().exists());
+}
+
+#[test]
+fn a_deployment_is_not_turned_into_a_demo() {
+    let root = tempfile::tempdir().expect("a folder");
+    std::fs::write(root.path().join(names::CONFIG), "# The configuration of `claviger proxy`.").expect("writes");
+    assert!(Home::open(Some(root.path())).is_err());
+}
+
+#[test]
+fn a_temporary_folder_is_removed_at_the_end() {
+    let home = Home::open(None).expect("opens");
+    let dir = home.dir().to_owned();
+    assert!(dir.is_dir() && home.is_temporary());
+    drop(home);
+    assert!(!dir.exists());
+}

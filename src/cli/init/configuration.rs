@@ -1,0 +1,106 @@
+//! The commented configuration that `claviger init` writes.
+
+use super::names;
+use crate::names::KekName;
+
+/// What the operator said of it.
+pub(super) struct Shape<'a> {
+    pub(super) access_key: &'a str,
+    pub(super) kek: &'a KekName,
+    pub(super) region: &'a str,
+    pub(super) storage_url: &'a str,
+    pub(super) domains: &'a [String],
+}
+
+impl Shape<'_> {
+    /// As TOML.
+    pub(super) fn to_text(&self) -> String {
+        let Self { access_key, kek, region, storage_url, domains } = self;
+        let domains = list(domains);
+        format!(
+            r#"# The configuration of `claviger proxy`. `claviger check --config FILE` says what is wrong with it.
+# Paths are relative to this file. Secrets stand in files of mode 600, never here.
+
+[proxy]
+listen = "0.0.0.0:8443"
+# The region of this proxy. It becomes part of every key's context, as {{role}}/{{region}}, and policies speak of it.
+region = "{region}"
+# Below these domains, buckets are also names of hosts: BUCKET.DOMAIN.
+domains = {domains}
+certificate_file = "{certificate}"
+key_file = "{key}"
+# How long running requests may go on after SIGTERM.
+drain_s = 30
+
+[storage]
+url = "{storage_url}"
+region = "us-east-1"
+# "path" works everywhere; AWS wants "virtual-hosted".
+addressing = "path"
+# The proxy's own identity on the storage server. Write its secret into the file.
+access_key = "claviger"
+secret_key_file = "{storage_secret}"
+# ca_file = "certs/storage-ca.crt"     # without it, the web's public CAs are trusted
+# Where the proxy keeps wrapped keys. It is made on first use, and is as precious as the records.
+state_bucket = "claviger-state"
+# Bytes of user metadata that the storage server takes: 2048 on AWS.
+metadata_limit_bytes = 2048
+
+# The custodian in this process: whoever controls the proxy's machine then controls the KEKs too.
+[custodian]
+kind = "embedded"
+keyring_file = "{keyring}"
+passphrase_file = "{passphrase}"
+audit_file = "{audit}"
+
+# How long branch keys are leased. These are the defaults.
+# [leases]
+# read_lease_s = 300
+# write_renew_s = 3600
+
+# The KEK of every bucket that has no rule of its own. Without this section, other buckets do not exist for clients.
+[default_bucket]
+kek = "{kek}"
+
+# A bucket with rules of its own:
+# [[bucket]]
+# name = "payroll"                     # for clients
+# storage_name = "va-payroll"          # on the storage server
+# kek = "payroll"
+# further_keks = []                    # that clients may choose
+# former_keks = ["{kek}"]              # of old objects: they open, nothing new is encrypted under them
+# accept_writers = ["proxy/{region}"]  # whose objects are opened
+
+# Each client signs with its own access key, and may do only what a grant says.
+[[client]]
+access_key = "{access_key}"
+secret_key_file = "{client_secret}"
+# Its name in key policies and logs.
+principal = "first-application"
+reason = "customer-initiated"
+
+[[client.grant]]
+# Names, prefixes such as "logs-*", or "*".
+buckets = ["*"]
+# Of: "read", "write", "delete", "list", "bucket" (make and remove buckets), "configure" (their settings).
+access = ["read", "write", "delete", "list", "bucket"]
+
+[log]
+format = "text"                        # or "json"
+"#,
+            certificate = names::CERTIFICATE,
+            key = names::KEY,
+            storage_secret = names::STORAGE_SECRET,
+            keyring = names::KEYRING,
+            passphrase = names::PASSPHRASE,
+            audit = names::AUDIT,
+            client_secret = names::CLIENT_SECRET,
+        )
+    }
+}
+
+/// As a TOML list; what comes in was checked and needs no escapes.
+fn list(items: &[String]) -> String {
+    let items: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+    format!("[{}]", items.join(", "))
+}
