@@ -1,6 +1,6 @@
 //! The client's body as a stream of plaintext, checked against everything that the client promised of it.
 //!
-//! **Invariant:** [`Plaintext::poll_step`] says [`Step::End`] only after length, chunk signatures, trailers and every
+//! **Invariant:** the plaintext ends only after length, chunk signatures, trailers and every
 //! checksum were found right; whoever commits an upload does so after that.
 
 use std::pin::Pin;
