@@ -52,6 +52,9 @@ pub enum Error {
     /// The object was stored with a key of the client's own (SSE-C).
     #[error("the object was stored with a customer key (SSE-C), which is needed to read it")]
     CustomerKey,
+    /// The object was overwritten each time between two requests that belong together.
+    #[error("the object was overwritten while it was read, several times in a row")]
+    Overwritten,
     /// The client chose a KEK that the bucket does not offer.
     #[error("the bucket does not offer the requested KMS key")]
     UnknownKek,

@@ -160,7 +160,7 @@ impl Objects {
                 return Ok(answer);
             }
         }
-        Err(Error::NotAuthentic)
+        Err(Error::Overwritten)
     }
 
     /// A range of an object whose layout is remembered: one request. `None` when it turns out to be another object now.

@@ -123,6 +123,10 @@ fn fault_of(error: &Error) -> Fault {
             Code::InvalidObjectState,
             "The stored object was written by a proxy that this bucket does not accept.",
         ),
+        Error::Overwritten => Fault::new(
+            Code::ServiceUnavailable,
+            "The object was overwritten while it was read, several times in a row. Try again.",
+        ),
         Error::UnknownKek => Fault::new(
             Code::KmsNotFound,
             "This bucket does not offer the requested KMS key. Leave the key id out to use the bucket's own.",
