@@ -71,6 +71,34 @@ async fn ten_thousand_junk_requests() {
     still_serves(&world).await;
 }
 
+/// Where two peers could disagree about a body's end, a second request could hide in it.
+#[tokio::test]
+async fn a_request_hidden_in_the_body_of_another() {
+    let world = World::new().await;
+    world.s3.put(BUCKET, "victim", "x").await.ok();
+    let hidden = head_of("DELETE", &world.s3.ask(Method::DELETE, BUCKET, "victim"), &[]);
+    for lines in [
+        &["content-length: 5", "transfer-encoding: chunked"][..],
+        &["transfer-encoding: chunked", "content-length: 5"],
+        &["transfer-encoding: identity", "content-length: 5"],
+        &["transfer-encoding: chunked, identity", "content-length: 5"],
+        &["content-length: 5", "content-length: 500"],
+        &["content-length: 5, 500"],
+        &["content-length: +5"],
+    ] {
+        let ask = world.s3.ask(Method::PUT, BUCKET, "object").payload("UNSIGNED-PAYLOAD");
+        let body = format!("5\r\nhello\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
+        let mut raw = Raw::connect(world.proxy.address).await;
+        raw.send(head_of("PUT", &ask, lines) + &body).await;
+        let (answer, _) = raw.rest(Duration::from_millis(300)).await;
+        assert!(!answer.contains("HTTP/1.1 2"), "{lines:?}: {answer}");
+        assert_eq!(world.store.keys(BUCKET), ["victim"], "{lines:?}");
+    }
+    let mut raw = Raw::connect(world.proxy.address).await;
+    raw.send(hidden).await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 204"), "sent openly, it works");
+}
+
 fn short_limits() -> Setup {
     let header_timeout = Duration::from_millis(500);
     let limits = ListenerLimits { header_timeout, handshake_timeout: header_timeout, ..ListenerLimits::default() };
