@@ -1,21 +1,27 @@
 //! What an operator reads in the log: enough to act on, and no secret.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Once;
 
 use http::Method;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::harness::store::Instead;
 use crate::harness::{BUCKET, Reply, STATE, Setup, World, noise};
 
-/// Lines that were logged in this thread, in which the whole test runs.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// Lines that were logged in this thread, in which the whole of a test runs; `None` when nobody listens.
+    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
 
-impl Write for Lines {
+struct ThisThread;
+
+impl Write for ThisThread {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.get_or_insert_default().extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -24,36 +30,34 @@ impl Write for Lines {
     }
 }
 
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
+/// Begins to listen. One subscriber serves all threads: `tracing` may forget those of single threads while others
+/// come and go.
+fn listen() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let listening = dynamic_filter_fn(|_, _| LINES.with_borrow(Option::is_some));
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| ThisThread);
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(listening));
+        tracing::subscriber::set_global_default(subscriber).expect("nobody else installs one");
+        tracing::callsite::rebuild_interest_cache();
+    });
+    LINES.set(Some(Vec::new()));
 }
 
-impl Lines {
-    fn take(&self) -> String {
-        String::from_utf8_lossy(&std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))).into()
-    }
-
-    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
-        let lines = Self::default();
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
-        let guard = tracing::subscriber::set_default(subscriber.with_writer(lines.clone()).finish());
-        (lines, guard)
-    }
+/// What was logged since the last time.
+fn heard() -> String {
+    String::from_utf8_lossy(&LINES.replace(Some(Vec::new())).expect("listening")).into()
 }
 
 #[tokio::test]
 async fn each_request_has_a_line_and_no_secret_is_in_any() {
-    let (lines, _guard) = Lines::listen();
+    listen();
     let world = World::new().await;
     let ask = world.s3.ask(Method::PUT, BUCKET, "object").body("the very secret content");
     ask.header("x-amz-meta-note", "the very secret note").send().await.ok();
     world.s3.get(BUCKET, "object").await.ok();
     world.s3.get(BUCKET, "missing").await.fails(404, "NoSuchKey");
-    let log = lines.take();
+    let log = heard();
     for expected in
         ["operation=\"PutObject\"", "operation=\"GetObject\"", "status=404", "principal=\"akadmin\"", "request_id="]
     {
@@ -68,7 +72,7 @@ async fn each_request_has_a_line_and_no_secret_is_in_any() {
 
 #[tokio::test]
 async fn tampering_is_an_alarm_with_the_requests_id() {
-    let (lines, _guard) = Lines::listen();
+    listen();
     let world = World::new().await;
     for size in [1000, 200_000] {
         world.s3.put(BUCKET, "object", noise(size, 1)).await.ok();
@@ -77,9 +81,9 @@ async fn tampering_is_an_alarm_with_the_requests_id() {
             body[700] ^= 1;
             stored.body = body.into();
         });
-        lines.take();
+        heard();
         let answer = world.s3.get(BUCKET, "object").await;
-        let log = lines.take();
+        let log = heard();
         let alarm = log.lines().find(|line| line.contains("ALARM")).expect("an alarm");
         let id = answer.header("x-amz-request-id");
         assert!(alarm.contains("ERROR") && id.len() == 16 && alarm.contains(id), "{alarm}");
@@ -89,18 +93,18 @@ async fn tampering_is_an_alarm_with_the_requests_id() {
 
 #[tokio::test]
 async fn failures_say_what_failed() {
-    let (lines, _guard) = Lines::listen();
+    listen();
     let world = World::with(Setup::default()).await;
     world.store.before(|seen| (seen.bucket == STATE).then(|| Instead::Answer(Reply::error(403, "AccessDenied"))));
     world.s3.put(BUCKET, "object", "x").await.fails(503, "ServiceUnavailable");
-    let log = lines.take();
+    let log = heard();
     assert!(log.contains("WARN") && log.contains("could not be published"), "{log}");
     assert!(log.contains("AccessDenied"), "the cause of it: {log}");
     world.store.before(|_| Some(Instead::Answer(Reply::error(500, "Broken"))));
     world.s3.get(BUCKET, "object").await.fails(500, "Broken");
-    let log = lines.take();
+    let log = heard();
     assert!(log.contains("WARN") && log.contains("retrying"), "{log}");
     world.store.before(|_| Some(Instead::Answer(Reply::error(403, "InvalidAccessKeyId"))));
     world.s3.get(BUCKET, "object").await.fails(500, "InternalError");
-    assert!(lines.take().contains("does not accept the proxy's credentials"));
+    assert!(heard().contains("does not accept the proxy's credentials"));
 }
