@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a key is what the client wrote, byte for byte after percent-decoding: `//`, `.`, `..` and a
 //! trailing `/` are part of it and are never normalised.
+//!
+//! **Invariant:** a key that leads out of its bucket on a storage server that resolves paths is no key.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -18,6 +20,9 @@ pub use query::{Query, QueryError};
 
 /// The longest key, in bytes of UTF-8 (AWS, "Naming Amazon S3 objects").
 pub const LONGEST_KEY: usize = 1024;
+
+/// The longest version id, in bytes (AWS, "How S3 Versioning works").
+pub const LONGEST_VERSION_ID: usize = 1024;
 
 /// Why a request's host and path name nothing here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +48,11 @@ pub enum TargetError {
     /// A key with a NUL.
     #[error("the key must not contain a NUL character")]
     NulInKey,
+    /// A key that, read as a path, goes up past its bucket.
+    #[error(
+        "the key, read as a path, leads out of the bucket: leave out each '..' with nothing before it to go up from"
+    )]
+    OutOfBucket,
     /// The Host header cannot be read.
     #[error("the Host header must be a host name or an address, with or without a port")]
     Host,
@@ -54,14 +64,14 @@ impl TargetError {
         match self {
             Self::NotAPath | Self::MalformedEscape | Self::NotUtf8 => Code::InvalidUri,
             Self::BucketName => Code::InvalidBucketName,
-            Self::EmptyKey | Self::NulInKey => Code::InvalidArgument,
+            Self::EmptyKey | Self::NulInKey | Self::OutOfBucket => Code::InvalidArgument,
             Self::KeyTooLong => Code::KeyTooLong,
             Self::Host => Code::InvalidRequest,
         }
     }
 }
 
-/// The key of an object: 1 to 1,024 bytes of UTF-8 without NUL.
+/// The key of an object: 1 to 1,024 bytes of UTF-8 without NUL, that does not lead out of its bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(Box<str>);
 
@@ -69,12 +79,13 @@ impl ObjectKey {
     /// Checks and takes a key that is not percent-encoded.
     ///
     /// # Errors
-    /// [`TargetError::EmptyKey`], [`TargetError::KeyTooLong`], [`TargetError::NulInKey`].
+    /// [`TargetError::EmptyKey`], [`TargetError::KeyTooLong`], [`TargetError::NulInKey`], [`TargetError::OutOfBucket`].
     pub fn new(key: &str) -> Result<Self, TargetError> {
         match key {
             "" => Err(TargetError::EmptyKey),
             key if key.len() > LONGEST_KEY => Err(TargetError::KeyTooLong),
             key if key.contains('\0') => Err(TargetError::NulInKey),
+            key if leads_out(key) => Err(TargetError::OutOfBucket),
             key => Ok(Self(key.into())),
         }
     }
@@ -159,6 +170,29 @@ impl Target {
             Self::Object { key, .. } => Some(key),
         }
     }
+}
+
+/// Whether `text`, read as a path from within a bucket, is above the bucket at any point. S3 itself refuses such keys
+/// (AWS, "Naming Amazon S3 objects", relative path elements). Storage servers that keep objects as files would find
+/// other buckets there, the one with the branch keys among them.
+///
+/// Some separate by `/` alone, some by `\` as well, which makes more names and more steps up: it must hold either way.
+pub(super) fn leads_out(text: &str) -> bool {
+    rises(text.split('/')) || rises(text.split(['/', '\\']))
+}
+
+fn rises<'a>(mut segments: impl Iterator<Item = &'a str>) -> bool {
+    let below = segments.try_fold(0_usize, |depth, segment| match segment {
+        "" | "." => Some(depth),
+        ".." => depth.checked_sub(1),
+        _ => Some(depth + 1),
+    });
+    below.is_none()
+}
+
+/// Whether `text` can be the version id of an object. There are servers that make a file's name of it.
+pub(super) fn is_version_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_VERSION_ID && !leads_out(text)
 }
 
 /// The host without port and final dot, in lower case.

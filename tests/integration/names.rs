@@ -12,10 +12,10 @@ const KEYS: [&str; 30] = [
     "/lead",
     "trail/",
     "trail//",
-    "../up",
+    "..up",
     "a/../b",
     "a/./b",
-    "..",
+    "a/..",
     ".",
     "%41",
     "%2F",
@@ -88,6 +88,29 @@ async fn buckets_may_stand_in_the_host() {
     s3.put("folder", "../object", "by host").await.ok();
     assert_eq!(world.store.keys(BUCKET), ["folder/../object"]);
     assert_eq!(world.s3.get(BUCKET, "folder/../object").await.ok().text(), "by host");
+}
+
+#[tokio::test]
+async fn a_key_does_not_lead_out_of_its_bucket() {
+    let world = World::new().await;
+    world.s3.put(BUCKET, "object", "x").await.ok();
+    let before = world.store.buckets().len();
+    world.store.take_whole_log();
+    for key in ["..", "../claviger-state/branch/x", "a/../../claviger-state/branch/x", "a\\..\\..\\records\\object"] {
+        for method in [Method::PUT, Method::GET, Method::DELETE] {
+            let answer = world.s3.ask(method, BUCKET, key).body("x").send().await;
+            assert!(answer.fails(400, "InvalidArgument").text().contains("leads out of the bucket"), "{key}");
+        }
+        for parameter in ["prefix", "start-after", "continuation-token"] {
+            world.s3.list(BUCKET, &[("list-type", "2"), (parameter, key)]).await.fails(400, "InvalidArgument");
+        }
+        world.s3.list(BUCKET, &[("marker", key)]).await.fails(400, "InvalidArgument");
+        let document = format!("<Delete><Object><Key>{key}</Key></Object></Delete>");
+        let ask = world.s3.ask(Method::POST, BUCKET, "").query_text("delete").body(document);
+        ask.send().await.fails(400, "InvalidArgument");
+    }
+    assert!(world.store.take_whole_log().is_empty(), "a request reached the storage server");
+    assert_eq!(world.store.buckets().len(), before);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::s3::target::{Query, Target};
+use crate::s3::target::{Query, Target, is_version_id, leads_out};
 
 use super::{
     BucketOperation, ListBuckets, ObjectOperation, Operation, OperationError, Parameters, PassThrough, Read,
@@ -11,6 +11,10 @@ use super::{
 
 /// The most entries in one page of a listing (AWS, ListObjectsV2).
 const LONGEST_PAGE: u32 = 1000;
+
+/// The parameters of listings that say where in the bucket to look. A storage server that keeps objects as files may
+/// take them, and the token of the next page, for directories.
+const PLACES: &[&str] = &["prefix", "marker", "start-after", "continuation-token"];
 
 /// The parameters of GetObject and HeadObject that set headers of the answer.
 const OVERRIDES: &[(&str, HeaderName)] = &[
@@ -154,9 +158,9 @@ fn read(query: &Query) -> Result<Read, OperationError> {
 }
 
 /// An empty version would be taken for none by some servers and for an error by others.
-fn version_id(query: &Query) -> Result<Option<String>, OperationError> {
+pub(super) fn version_id(query: &Query) -> Result<Option<String>, OperationError> {
     match query.get("versionId") {
-        Some("") => Err(OperationError::Value("versionId")),
+        Some(version) if !is_version_id(version) => Err(OperationError::Value("versionId")),
         version => Ok(version.map(str::to_owned)),
     }
 }
@@ -170,6 +174,9 @@ fn listing(query: &Query, further: &[&str]) -> Result<Parameters, OperationError
     }
     for (name, value) in &mut parameters.0 {
         let (true, Some(number)) = (name == "max-keys", value.as_mut().filter(|value| !value.is_empty())) else {
+    if let Some(place) = PLACES.iter().find(|place| parameters.get(place).is_some_and(leads_out)) {
+        return Err(OperationError::OutOfBucket(place));
+    }
             continue;
         };
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());

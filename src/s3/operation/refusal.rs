@@ -20,6 +20,11 @@ pub enum OperationError {
     /// A query parameter with a value that it cannot have.
     #[error("the query parameter {0} is missing or has a value that it cannot have")]
     Value(&'static str),
+    /// A query parameter that holds a key or the beginning of one, and goes up past the bucket.
+    #[error(
+        "the query parameter {0}, read as a path, leads out of the bucket: leave out each '..' with nothing before it to go up from"
+    )]
+    OutOfBucket(&'static str),
     /// The headers in a presigned URL contradict the request's.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -30,7 +35,7 @@ impl OperationError {
     pub fn code(&self) -> Code {
         match self {
             Self::NotImplemented(_) => Code::NotImplemented,
-            Self::Header(_) | Self::ReservedMetadata | Self::Value(_) => Code::InvalidArgument,
+            Self::Header(_) | Self::ReservedMetadata | Self::Value(_) | Self::OutOfBucket(_) => Code::InvalidArgument,
             Self::Query(cause) => cause.code(),
         }
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use crate::s3::target::Query;
 use crate::s3::xml;
 
-use super::parse::{flag, known, other_method};
+use super::parse::{flag, known, other_method, version_id};
 use super::{Access, OperationError, Parameters};
 
 /// A sub-resource of a bucket or an object that passes through.
@@ -252,9 +252,7 @@ impl PassThrough {
         if sub_resource.list.is_some() && verb != Verb::List && !with_id {
             return Err(OperationError::Value("id"));
         }
-        if parameters.get("versionId") == Some("") {
-            return Err(OperationError::Value("versionId"));
-        }
+        version_id(query)?;
         let operation = operation.ok_or_else(|| other_method(method, sub_resource.name))?;
         Ok(Self { sub_resource, verb, operation, parameters })
     }

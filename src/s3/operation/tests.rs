@@ -232,6 +232,40 @@ fn hostile_query_strings_never_become_an_operation() {
 }
 
 #[test]
+fn listings_do_not_look_outside_the_bucket() {
+    for (parameter, listing) in [
+        ("prefix", "max-keys=1"),
+        ("prefix", "list-type=2"),
+        ("marker", "max-keys=1"),
+        ("start-after", "list-type=2"),
+        ("continuation-token", "list-type=2"),
+    ] {
+        for value in ["", "a/../b", "..a", "a//", "/", "a/..", "./a"] {
+            let uri = format!("/abc?{listing}&{parameter}={value}");
+            assert!(parse("GET", &uri).is_ok(), "{uri}");
+        }
+        for value in ["..", "../claviger-state", "a/../../claviger-state/", "..%5Ca", "a%2F..%2F..%2F"] {
+            let uri = format!("/abc?{listing}&{parameter}={value}");
+            let refused = parse("GET", &uri).expect_err(&uri);
+            assert_eq!(refused, OperationError::OutOfBucket(parameter), "{uri}");
+            assert_eq!(refused.code(), Code::InvalidArgument);
+        }
+    }
+}
+
+#[test]
+fn version_ids_are_bounded_and_no_paths_out() {
+    let longest = "v".repeat(1024);
+    for (method, query) in [("GET", ""), ("HEAD", ""), ("DELETE", ""), ("GET", "tagging&"), ("PUT", "acl&")] {
+        let with = |version: &str| parse(method, &format!("/abc/k?{query}versionId={version}"));
+        assert!(with("null").is_ok() && with(&longest).is_ok(), "{method} {query}");
+        for version in ["", &format!("{longest}v"), "/../../claviger-state/a", "..%5Ca"] {
+            assert_eq!(with(version), Err(OperationError::Value("versionId")), "{method} {query}{version}");
+        }
+    }
+}
+
+#[test]
 fn refusals_name_what_was_asked() {
     for (method, uri, words) in [
         ("PUT", "/abc/k?new-thing=1", "new-thing"),

@@ -1,7 +1,7 @@
 //! DeleteObjects: the client's list in, our request to the storage server out.
 
 use crate::s3::etag;
-use crate::s3::target::ObjectKey;
+use crate::s3::target::{ObjectKey, is_version_id};
 
 use super::{NAMESPACE, Node, Writer, XmlError, check_root, expect_root, walk};
 
@@ -63,10 +63,14 @@ impl Draft {
     fn finish(self) -> Result<DeleteEntry, XmlError> {
         let key = self.key.ok_or(XmlError::Element("Key"))?;
         let size = self.size.map(|size| size.trim().parse().map_err(|_| XmlError::Value("Size"))).transpose()?;
+        // SDKs write an empty element for "no version".
+        let version_id = self.version_id.filter(|version| !version.is_empty());
+        if version_id.as_ref().is_some_and(|version| !is_version_id(version)) {
+            return Err(XmlError::Value("VersionId"));
+        }
         Ok(DeleteEntry {
             key: ObjectKey::new(&key)?,
-            // SDKs write an empty element for "no version".
-            version_id: self.version_id.filter(|version| !version.is_empty()),
+            version_id,
             etag: self.etag.filter(|etag| !etag.is_empty()),
             last_modified: self.last_modified.filter(|time| !time.is_empty()),
             size,
