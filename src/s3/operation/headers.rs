@@ -1,125 +1,65 @@
 //! Which headers pass between client and storage server.
 //!
 //! **Invariant:** nothing that describes plaintext reaches the storage server, nothing that describes ciphertext
-//! reaches the client, and no header changes where or how a body is stored.
+//! reaches the client, and no header changes where or how a body is stored. Both ways only known headers pass.
 
 use http::{HeaderMap, HeaderName, header};
 
 use super::{BucketOperation, ObjectOperation, Operation};
 
-/// Request headers that stay here: those that belong to this hop or its signature, describe the body, set
-/// conditions (which [`crate::s3::conditions`] maps), or would redirect the request.
-const WITHHELD: &[&str] = &[
-    // This hop and who is on it (RFC 9110, section 7.6.1).
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "expect",
-    "host",
-    "via",
-    "forwarded",
-    "max-forwards",
-    "cookie",
-    "user-agent",
-    "x-amz-user-agent",
-    // The client's signature.
-    "authorization",
-    "date",
-    "x-amz-date",
-    "x-amz-content-sha256",
-    "x-amz-security-token",
-    // The body, in plaintext. Accept and Accept-Encoding would change the storage server's.
-    "accept",
-    "accept-encoding",
-    "content-type",
-    "content-encoding",
-    "content-disposition",
-    "content-language",
-    "content-length",
-    "content-md5",
-    "content-range",
-    "digest",
-    "cache-control",
-    "pragma",
-    "expires",
-    "range",
-    "x-amz-decoded-content-length",
-    "x-amz-trailer",
-    "x-amz-sdk-checksum-algorithm",
-    // Refused before; never forwarded all the same.
-    "x-amz-website-redirect-location",
-    "x-amz-write-offset-bytes",
-    "x-amz-metadata-directive",
-    "x-amz-if-match-size",
-    // Taken by some servers or their front ends for another method, host or path.
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-original-host",
-    "x-host",
-    "x-real-ip",
+/// The client's headers that go on: those of S3 that say something about object or bucket other than its bytes. Every
+/// other one stays, known or not. It may be a credential, name a person, describe plaintext, or be one that a certain
+/// server or its front end takes for another method, place or way to store; and whoever runs the server reads it.
+///
+/// Conditions are not among them: [`crate::s3::conditions`] maps those.
+const FORWARDED: &[&str] = &[
+    // Who else may use it, and who must keep it.
+    "x-amz-acl",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write",
+    "x-amz-grant-write-acp",
+    "x-amz-object-ownership",
+    "x-amz-object-lock-mode",
+    "x-amz-object-lock-retain-until-date",
+    "x-amz-object-lock-legal-hold",
+    "x-amz-bucket-object-lock-enabled",
+    "x-amz-bypass-governance-retention",
+    "x-amz-confirm-remove-self-bucket-access",
+    "x-amz-mfa",
+    // Where and at whose cost.
+    "x-amz-storage-class",
+    "x-amz-tagging",
+    "x-amz-request-payer",
+    "x-amz-expected-bucket-owner",
+    "x-amz-transition-default-minimum-object-size",
+    "x-amz-skip-destination-validation",
+    // What to answer, and a condition that does not speak of content.
+    "x-amz-optional-object-attributes",
+    "x-amz-if-match-last-modified-time",
+    // Cross-origin requests of browsers, which the bucket's CORS configuration answers.
+    "origin",
+    "access-control-request-method",
+    "access-control-request-headers",
 ];
 
-/// Families of them. The last ones are extensions of certain servers that change how a body is stored
-/// (unpacking archives, raw replicas, writing attributes) or delete more than is named.
-const WITHHELD_FAMILIES: &[&str] = &[
-    "if-",
-    "content-digest",
-    "repr-digest",
-    "x-forwarded",
-    "x-http-method",
-    "x-claviger-",
-    "x-amz-meta-",
-    "x-amz-checksum-",
-    "x-amz-server-side-encryption",
-    "x-amz-copy-source",
-    "x-amz-rename",
-    "x-amz-fwd-",
-    "amz-sdk-",
-    "sec-",
-    "proxy-",
-    "x-minio-",
-    "x-rustfs-",
-    "x-seaweedfs-",
-    "seaweed-",
-    "x-rgw-",
-    "rgwx-",
-    "x-goog-",
-    "x-oss-",
-    "x-obs-",
-    "x-cos-",
-];
-
-/// The client's headers that go with the request to the storage server. Unknown ones do, unless they would change
-/// where or how a body is stored.
+/// The client's headers that go with the request to the storage server: known ones only.
 ///
 /// For pass-through operations Content-Type goes as well: their body is the client's. (Content-MD5 does not: the
 /// body may have come as aws-chunked, so it is made anew from the bytes that are sent.)
+///
+/// What Connection names is no less forwarded. None of these is about a hop, and Connection is not signed: with it
+/// somebody on the way could take a signed object lock off an upload.
 pub fn forwardable_request_headers(operation: &Operation, client: &HeaderMap) -> HeaderMap {
-    let hop_by_hop = named_in_connection(client);
     let mut forwarded = HeaderMap::new();
     for (name, value) in client {
-        if is_forwardable(operation, name) && !hop_by_hop.contains(name) {
+        let clients_body = *name == header::CONTENT_TYPE && is_pass_through(operation);
+        if clients_body || FORWARDED.contains(&name.as_str()) {
             forwarded.append(name, value.clone());
         }
     }
     forwarded
-}
-
-fn is_forwardable(operation: &Operation, name: &HeaderName) -> bool {
-    let text = name.as_str();
-    if *name == header::CONTENT_TYPE {
-        return is_pass_through(operation);
-    }
-    // Servers with CGI in their past read `_` as `-`: x_amz_copy_source would be x-amz-copy-source to them.
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    plain && !WITHHELD.contains(&text) && !WITHHELD_FAMILIES.iter().any(|family| text.starts_with(family))
 }
 
 fn is_pass_through(operation: &Operation) -> bool {
@@ -130,7 +70,7 @@ fn is_pass_through(operation: &Operation) -> bool {
     )
 }
 
-/// The headers that Connection names belong to this hop, too.
+/// The headers that Connection names in an answer belong to this hop, too.
 fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect()

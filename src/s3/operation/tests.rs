@@ -409,12 +409,10 @@ fn what_describes_plaintext_never_reaches_the_storage_server() {
         "x-minio-extract",
         "x-minio-force-delete",
         "seaweed-ttl",
-        "x-mine",
         "x-rgw-x",
     ];
     let mut given: Vec<(&str, &str)> = withheld.iter().map(|name| (*name, "v")).collect();
-    given.push(("connection", "close, X-Mine"));
-    let kept = [("x-amz-acl", "private"), ("x-amz-tagging", "a=b"), ("x-amz-new-thing", "1"), ("x-other", "2")];
+    let kept = [("x-amz-acl", "private"), ("x-amz-tagging", "a=b"), ("x-amz-object-lock-legal-hold", "ON")];
     given.extend(kept);
     let put = parse("PUT", "/abc/k").expect("a PutObject");
     assert_eq!(forwardable_request_headers(&put, &headers(&given)), headers(&kept));
@@ -436,6 +434,89 @@ fn what_describes_ciphertext_never_reaches_the_client() {
         "content-disposition",
         "cache-control",
         "expires",
+/// One request of each kind.
+const EVERY_KIND: [(&str, &str); 19] = [
+    ("GET", "/"),
+    ("PUT", "/abc"),
+    ("HEAD", "/abc"),
+    ("DELETE", "/abc"),
+    ("GET", "/abc?location"),
+    ("GET", "/abc"),
+    ("GET", "/abc?list-type=2"),
+    ("POST", "/abc?delete"),
+    ("GET", "/abc?cors"),
+    ("GET", "/abc?inventory"),
+    ("PUT", "/abc?policy"),
+    ("DELETE", "/abc?lifecycle"),
+    ("PUT", "/abc/k"),
+    ("GET", "/abc/k"),
+    ("HEAD", "/abc/k"),
+    ("DELETE", "/abc/k"),
+    ("GET", "/abc/k?acl"),
+    ("PUT", "/abc/k?tagging"),
+    ("DELETE", "/abc/k?tagging"),
+];
+
+#[test]
+fn hostile_no_operation_forwards_an_unknown_header() {
+    let unknown = [
+        "x-amz-new-thing",
+        "x-amz-acl-2",
+        "x-amz-grant-new",
+        "x-amz-object-lock-new",
+        "x-amz-tagging-directive",
+        "x-amz-meta-patient",
+        "x-amz-bucket-namespace",
+        "x-amzn-trace-id",
+        "x_amz_acl",
+        "x-other",
+        "x-api-key",
+        "x-auth-token",
+        "x-user-email",
+        "x-correlation-id",
+        "traceparent",
+        "baggage",
+        "referer",
+        "from",
+        "cf-access-jwt-assertion",
+        "cf-connecting-ip",
+        "true-client-ip",
+        "x-ceph-mtime",
+        "x-emc-meta",
+        "x-emc-namespace",
+        "x-ntap-sg-trace-id",
+        "x-goog-copy-source",
+        "x-object-meta-a",
+        "x-delete-at",
+        "x-wasabi-set-compliance",
+        "x-bz-file-name",
+        "x-scal-s3-replication-status-specific-location",
+        "accept",
+        "accept-language",
+        "access-control-request-private-network",
+        "dnt",
+        "priority",
+    ];
+    let given: Vec<(&str, &str)> = unknown.iter().map(|name| (*name, "v")).collect();
+    for (method, uri) in EVERY_KIND {
+        let operation = parse(method, uri).expect(uri);
+        let forwarded = forwardable_request_headers(&operation, &headers(&given));
+        assert!(forwarded.is_empty(), "{method} {uri}: {forwarded:?}");
+    }
+}
+
+#[test]
+fn hostile_connection_takes_no_header_off() {
+    let known = [("x-amz-object-lock-mode", "COMPLIANCE"), ("x-amz-acl", "private"), ("x-amz-tagging", "a=b")];
+    let mut given = known.to_vec();
+    given.push(("connection", "close, X-Amz-Object-Lock-Mode, x-amz-acl"));
+    given.push(("connection", "x-amz-tagging"));
+    for (method, uri) in EVERY_KIND {
+        let operation = parse(method, uri).expect(uri);
+        assert_eq!(forwardable_request_headers(&operation, &headers(&given)), headers(&known), "{method} {uri}");
+    }
+}
+
         "x-amz-meta-claviger",
         "x-amz-server-side-encryption",
         "accept-ranges",
