@@ -7,6 +7,7 @@ use crate::format::ciphertext::CipherBytes;
 use crate::format::envelope;
 use crate::s3::operation::{PassThrough, Verb, clean_response_headers};
 use crate::s3::target::ObjectKey;
+use crate::s3::xml::XmlError;
 use crate::storage::StorageBody;
 
 use super::answer::{Answer, AnswerBody};
@@ -34,6 +35,9 @@ impl Objects {
         request.query = pass.parameters().as_slice().to_vec();
         if pass.verb() == Verb::Put {
             let document = self.document(call, upload).await?;
+            if !pass.is_asked_by(&call.headers, &document) {
+                return Err(Error::Xml(XmlError::Root { expected: pass.document_kind() }));
+            }
             request.headers.insert("content-md5", content_md5(&document));
             request = request.body(StorageBody::Replayable(CipherBytes::assume_ciphertext(document)));
         }

@@ -45,7 +45,11 @@ fn requests(s3: &S3, bucket: &str) -> Vec<(&'static str, Ask, &'static [Access])
         ("HeadBucket", whole(Method::HEAD), &[List]),
         ("GetBucketLocation", whole(Method::GET).query_text("location"), &[List]),
         ("GetBucketVersioning", whole(Method::GET).query_text("versioning"), &[List]),
-        ("PutBucketVersioning", whole(Method::PUT).query_text("versioning").body("<V/>"), &[Configure]),
+        (
+            "PutBucketVersioning",
+            whole(Method::PUT).query_text("versioning").body("<VersioningConfiguration/>"),
+            &[Configure],
+        ),
         ("PutBucketPolicy", whole(Method::PUT).query_text("policy").body("{}"), &[Configure]),
         ("CreateBucket", whole(Method::PUT), &[Bucket]),
         ("DeleteBucket", whole(Method::DELETE), &[Bucket]),

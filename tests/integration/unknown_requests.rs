@@ -152,6 +152,20 @@ async fn a_server_that_ignores_known_sub_resources_is_found_out() {
 }
 
 #[tokio::test]
+async fn records_do_not_pass_for_the_documents_of_sub_resources() {
+    let world = World::new().await;
+    for (key, query) in
+        [("object", "tagging"), ("object", "retention"), ("object", "acl"), ("", "policy"), ("", "cors")]
+    {
+        for record in ["patient 4711 has the flu", "<Record>patient 4711</Record>", ""] {
+            let ask = world.s3.ask(Method::PUT, BUCKET, key).query_text(query).body(record);
+            ask.send().await.fails(400, "MalformedXML");
+        }
+    }
+    assert!(world.store.take_whole_log().is_empty(), "a request reached the storage server");
+}
+
+#[tokio::test]
 async fn a_server_that_knows_a_sub_resource_is_believed() {
     let world = World::new().await;
     let tags = "<Tagging><TagSet/></Tagging>";

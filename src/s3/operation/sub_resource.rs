@@ -3,7 +3,10 @@
 //! What they say goes to the storage server as the client wrote it, and its answer back, after a check that the
 //! answer is what was asked for. Physical bucket names in policies, logging and inventory are the client's matter.
 
+use std::collections::HashMap;
+
 use http::{HeaderMap, Method};
+use serde::de::IgnoredAny;
 
 use crate::s3::target::Query;
 use crate::s3::xml;
@@ -16,7 +19,7 @@ use super::{Access, OperationError, Parameters};
 pub struct SubResource {
     /// The query parameter that names it.
     name: &'static str,
-    /// What the storage server answers to a GET.
+    /// What the storage server answers to a GET, and what a client sends with a PUT.
     answer: Answer,
     /// S3's names for reading, changing and removing it; `None` where S3 has no such operation.
     get: Option<&'static str>,
@@ -36,6 +39,21 @@ enum Answer {
     Xml(&'static str),
     /// A JSON object.
     Json,
+}
+
+impl Answer {
+    fn is(&self, document: &[u8]) -> bool {
+        match self {
+            Self::Xml(expected) => xml::root_element(document).is_some_and(|root| root == *expected),
+            Self::Json => std::str::from_utf8(document)
+                .is_ok_and(|text| serde_json::from_str::<HashMap<String, IgnoredAny>>(text).is_ok()),
+        }
+    }
+}
+
+/// An ACL can be given in headers, and then there is no document (AWS, PutBucketAcl and PutObjectAcl).
+fn says_acl(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str() == "x-amz-acl" || name.as_str().starts_with("x-amz-grant-"))
 }
 
 /// A setting of a bucket, one to a bucket.
@@ -290,6 +308,26 @@ impl PassThrough {
         }
     }
 
+    /// Whether `document` is one to ask this with. To a server that does not know the sub-resource, whatever is sent
+    /// with a PUT would be an object, kept as it is: so it must be what it claims to be, and no record.
+    pub fn is_asked_by(&self, headers: &HeaderMap, document: &[u8]) -> bool {
+        if self.verb != Verb::Put {
+            return document.is_empty();
+        }
+        if document.is_empty() {
+            return self.sub_resource.name == "acl" && says_acl(headers);
+        }
+        self.sub_resource.answer.is(document)
+    }
+
+    /// What the document of a PUT has to be, in words that follow "is not a".
+    pub fn document_kind(&self) -> &'static str {
+        match self.sub_resource.answer {
+            Answer::Xml(root) => root,
+            Answer::Json => "JSON object",
+        }
+    }
+
     /// Whether a successful answer of the storage server is an answer to this request. A server that does not
     /// know the sub-resource may have ignored its name, and answered with the object's bytes, a listing, or the
     /// ETag of an object that it has just overwritten.
@@ -301,10 +339,7 @@ impl PassThrough {
             (Verb::List, _) => {
                 xml::root_element(body).is_some_and(|root| root.starts_with("List") && root.contains("Configuration"))
             }
-            (Verb::Get, Answer::Xml(expected)) => xml::root_element(body).is_some_and(|root| root == *expected),
-            (Verb::Get, Answer::Json) => {
-                serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|value| value.is_object())
-            }
+            (Verb::Get, expected) => expected.is(body),
         }
     }
 }

@@ -584,3 +584,35 @@ proptest::proptest! {
         proptest::prop_assert!(!unknown || refused);
     }
 }
+#[test]
+fn documents_are_checked_for_being_what_they_are_sent_as() {
+    let asked = |method, uri, given: &[(&str, &str)], document: &str| {
+        let pass = match parse(method, uri) {
+            Ok(Operation::Bucket(_, BucketOperation::PassThrough(pass)))
+            | Ok(Operation::Object(_, _, ObjectOperation::PassThrough(pass))) => pass,
+            other => panic!("{other:?}"),
+        };
+        pass.is_asked_by(&headers(given), document.as_bytes())
+    };
+    for (uri, document) in [
+        ("/abc/k?tagging", "<?xml version='1.0'?><Tagging xmlns='u'><TagSet/></Tagging>"),
+        ("/abc/k?retention", "<Retention><Mode>GOVERNANCE</Mode></Retention>"),
+        ("/abc/k?legal-hold", "<LegalHold><Status>ON</Status></LegalHold>"),
+        ("/abc/k?acl", "<AccessControlPolicy/>"),
+        ("/abc?versioning", "<VersioningConfiguration/>"),
+        ("/abc?inventory&id=1", "<InventoryConfiguration/>"),
+        ("/abc?policy", " {\"Version\":\"2012-10-17\",\"Statement\":[{}]}\n"),
+    ] {
+        assert!(asked("PUT", uri, &[], document), "{uri}");
+        assert!(!asked("GET", uri, &[], document) && asked("GET", uri, &[], ""), "{uri}");
+        let acl = &[("x-amz-acl", "private")];
+        for wrong in ["", "a record", "<Record/>", "[{}]", "\"{}\"", "{} {}", "{\"a\":}", "<Tagging>", "null"] {
+            assert!(!asked("PUT", uri, &[], wrong), "{uri} {wrong}");
+            let in_headers = uri.ends_with("acl") && wrong.is_empty();
+            assert_eq!(asked("PUT", uri, acl, wrong), in_headers, "{uri} {wrong}");
+        }
+    }
+    assert!(asked("PUT", "/abc?acl", &[("x-amz-grant-read", "id=1")], ""));
+    assert!(!asked("PUT", "/abc/k?tagging", &[], "<AccessControlPolicy/>"));
+}
+
