@@ -46,11 +46,35 @@ impl Front {
 }
 
 fn reason_of(parts: &Parts) -> Result<Option<Reason>, Fault> {
-    let Some(value) = parts.headers.get(REASON) else { return Ok(None) };
+    let mut values = parts.headers.get_all(REASON).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Fault::new(Code::InvalidArgument, format!("{REASON} is given more than once: give one reason.")));
+    }
     let reason = value.to_str().ok().and_then(|text| Reason::from_str(text).ok());
     let unknown = || {
         let known: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         Fault::new(Code::InvalidArgument, format!("{REASON} must be one of: {}.", known.join(", ")))
     };
     reason.map(Some).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(reasons: &[&str]) -> Result<Option<Reason>, Fault> {
+        let request = reasons.iter().fold(http::Request::builder(), |request, reason| request.header(REASON, *reason));
+        reason_of(&request.body(()).expect("a request").into_parts().0)
+    }
+
+    #[test]
+    fn a_request_has_one_reason_or_none() {
+        let one = Reason::ALL[0].as_str();
+        assert_eq!(given(&[]).expect("none"), None);
+        assert_eq!(given(&[one]).expect("one"), Some(Reason::ALL[0]));
+        for refused in [&["because"][..], &[""], &[one, one], &[one, Reason::ALL[1].as_str()], &[one, "because"]] {
+            assert_eq!(given(refused).expect_err("refused").code, "InvalidArgument", "{refused:?}");
+        }
+    }
 }

@@ -151,14 +151,23 @@ fn only_configured_regions_are_accepted() {
 }
 
 #[test]
-fn unsigned_amz_headers_are_refused_and_others_pass() {
+fn unsigned_headers_of_s3_and_ours_are_refused_and_others_pass() {
     for mut request in [signed(put(), PayloadHash::Unsigned), presigned(put(), 60)] {
         request.append("user-agent", "curl");
         request.append("x-amzn-trace-id", "1");
-        request.verify().expect("not x-amz-");
-        request.append("x-amz-acl", "public-read");
-        let name = http::HeaderName::from_static("x-amz-acl");
-        assert_eq!(request.verify().err(), Some(AuthError::HeaderNotSigned(name)));
+        request.verify().expect("neither x-amz- nor x-claviger-");
+        for (name, value) in [("x-amz-acl", "public-read"), ("x-claviger-reason", "customer-support")] {
+            let mut bad = request.clone();
+            bad.append(name, value);
+            assert_eq!(bad.verify().err(), Some(AuthError::HeaderNotSigned(http::HeaderName::from_static(name))));
+        }
+    }
+    let mut with_reason = put();
+    with_reason.append("x-claviger-reason", "customer-support");
+    for mut request in [signed(with_reason.clone(), PayloadHash::Unsigned), presigned(with_reason, 60)] {
+        request.verify().expect("signed with it");
+        request.set("x-claviger-reason", "customer-initiated");
+        assert_eq!(request.verify().err(), Some(AuthError::SignatureMismatch));
     }
 }
 
