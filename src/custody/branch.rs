@@ -70,10 +70,6 @@ impl BranchKey {
         Self { material, ends }
     }
 
-    pub(super) fn material(&self) -> &Arc<Material> {
-        &self.material
-    }
-
     /// The KEK that it is wrapped under.
     pub fn kek(&self) -> &KekName {
         &self.material.kek
@@ -185,7 +181,7 @@ mod tests {
     async fn the_key_is_gone_for_every_holder_when_revoked() {
         let key = leased();
         let held = key.clone();
-        key.material().revoke();
+        key.material.revoke();
         assert_eq!(held.secret().err(), Some(Revoked));
         assert!(held.is_revoked());
     }

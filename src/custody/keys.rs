@@ -8,6 +8,7 @@
 
 mod flight;
 mod generations;
+mod leased;
 mod lessor;
 mod reading;
 mod refusals;

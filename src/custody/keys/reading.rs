@@ -1,4 +1,6 @@
 //! Branch keys leased for reading: cached for one caller each, for at most the read lease.
+//!
+//! **Invariant:** when the custodian denies a caller a branch key, none that it leased to that caller before works on.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +17,7 @@ use crate::names::KekName;
 use super::BranchKeyError;
 use super::flight::Flights;
 use super::generations::Generations;
+use super::leased::Leased;
 use super::lessor::{Granted, Lessor};
 use super::refusals::Refusals;
 
@@ -48,6 +51,8 @@ struct Hit {
 pub(super) struct ReadCache {
     lessor: Arc<Lessor>,
     entries: Mutex<Generations<ReadId, Entry>>,
+    /// Also those that are no entries any more, because they were renewed or evicted, or lost a race.
+    leased: Mutex<Leased>,
     refusals: Mutex<Refusals<Question>>,
     flights: Flights<Question, Result<ReadingKey, BranchKeyError>>,
 }
@@ -56,6 +61,7 @@ impl ReadCache {
     pub(super) fn new(lessor: Arc<Lessor>) -> Self {
         Self {
             entries: Mutex::new(Generations::new(lessor.settings.read_entries_max)),
+            leased: Mutex::new(Leased::default()),
             refusals: Mutex::new(Refusals::new(&lessor.settings)),
             flights: Flights::new(),
             lessor,
@@ -64,6 +70,10 @@ impl ReadCache {
 
     fn entries(&self) -> MutexGuard<'_, Generations<ReadId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leased(&self) -> MutexGuard<'_, Leased> {
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals<Question>> {
@@ -105,24 +115,13 @@ impl ReadCache {
     fn refresh(self: &Arc<Self>, id: ReadId, copy: WrappedKey) {
         let question = Question { id, copy: copy.fingerprint() };
         let (cache, asked) = (Arc::clone(self), question.clone());
-        self.flights.start(question, || async move {
-            let result = cache.fetch(&asked, &copy).await;
-            if let Err(BranchKeyError::Custody(error)) = &result
-                && matches!(**error, CustodyError::Denied | CustodyError::Disabled | CustodyError::UnknownKek)
-            {
-                cache.withdraw(&asked.id);
-            }
-            result
-        });
+        self.flights.start(question, || async move { cache.fetch(&asked, &copy).await });
     }
 
-    /// The custodian took its grant back: the lease ends now, also for streams under way.
+    /// The custodian took its grants back: every lease for `id` ends now, also in streams under way.
     fn withdraw(&self, id: &ReadId) {
-        let mut entries = self.entries();
-        if let Some(entry) = entries.get(id) {
-            entry.key.material().revoke();
-        }
-        entries.remove(id);
+        self.entries().remove(id);
+        self.leased().revoke(id);
     }
 
     async fn fetch_unless_there(&self, question: Question, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
@@ -140,7 +139,13 @@ impl ReadCache {
 
     async fn fetch(&self, question: &Question, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
         let ReadId { kek, context, caller } = &question.id;
-        let Granted { material, asked } = self.lessor.open(kek, context, copy, caller).await?;
+        let opened = self.lessor.open(kek, context, copy, caller).await;
+        let Granted { material, asked } = opened.inspect_err(|error| {
+            if let Some(CustodyError::Denied | CustodyError::Disabled | CustodyError::UnknownKek) = error.custody() {
+                self.withdraw(&question.id);
+            }
+        })?;
+        self.leased().add(&question.id, &material);
         let lease = self.lessor.settings.read_lease();
         let key = ReadingKey::new(BranchKey::new(material, asked + lease));
         let refresh_from = asked + self.lessor.settings.refresh_after(lease);

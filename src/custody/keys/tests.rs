@@ -197,6 +197,44 @@ async fn a_grant_that_is_taken_back_ends_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grant_that_is_taken_back_ends_for_every_holder() {
+    let world = world();
+    let written = world.write("alice").await.expect("generates");
+    let (kek, caller) = (fake::kek(), fake::caller("alice"));
+    world.custodian.rotate();
+    let newer = world.custodian.rewrap(&kek, written.context(), written.wrapped(), &caller).await.expect("rewraps");
+    // Two at once, with different copies of one branch key: each has a lease, and one of them the place in the cache.
+    world.custodian.delay_ms(100);
+    let older = world.read_copy(written.context(), written.wrapped(), "alice");
+    let (older, newer) = tokio::join!(older, world.read_copy(written.context(), &newer, "alice"));
+    let (older, newer) = (older.expect("unwraps"), newer.expect("unwraps"));
+    world.custodian.delay_ms(0);
+    let bobs = world.read(&written, "bob").await.expect("unwraps");
+    world.custodian.refuse_unwrap("alice");
+    advance(Duration::from_secs(240)).await;
+    assert!(world.read(&written, "alice").await.is_ok());
+    settle().await;
+    assert_eq!((older.is_revoked(), newer.is_revoked()), (true, true));
+    assert!(!bobs.is_revoked() && written.secret().is_ok(), "other callers' leases and leases for writing run on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_reaches_streams_whose_lease_the_cache_let_go() {
+    let world = world_with(LeaseSettings { read_entries_max: 2, ..LeaseSettings::default() });
+    let (kek, caller) = (fake::kek(), fake::caller("alice"));
+    let written = world.write("alice").await.expect("generates");
+    let held = world.read(&written, "alice").await.expect("unwraps");
+    for id in 0..4 {
+        let context = fake::context(id);
+        let (_, copy) = world.custodian.generate(&kek, &context, &caller).await.expect("generates");
+        world.read_copy(&context, &copy, "alice").await.expect("unwraps");
+    }
+    world.custodian.refuse_unwrap("alice");
+    assert_eq!(cause(world.read(&written, "alice").await), "denied");
+    assert!(held.is_revoked());
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_are_remembered_for_their_time() {
     let world = world();
     let written = world.write("alice").await.expect("generates");
