@@ -100,7 +100,7 @@ impl Objects {
         upload: Upload,
     ) -> Result<Answer, Error> {
         match operation {
-            BucketOperation::CreateBucket => self.create_bucket(call, bucket, upload).await,
+            BucketOperation::CreateBucket { .. } => self.create_bucket(call, bucket, upload).await,
             BucketOperation::HeadBucket => self.plain_bucket_request(call, bucket, Method::HEAD).await,
             BucketOperation::DeleteBucket => self.plain_bucket_request(call, bucket, Method::DELETE).await,
             BucketOperation::GetBucketLocation => self.bucket_location(call, bucket).await,

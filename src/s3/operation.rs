@@ -34,7 +34,10 @@ pub enum Operation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketOperation {
     /// Make it.
-    CreateBucket,
+    CreateBucket {
+        /// With headers that give others access to it, or settings that are hard to take back.
+        configures: bool,
+    },
     /// Does it exist?
     HeadBucket,
     /// Remove it.
@@ -131,7 +134,7 @@ pub enum Access {
     /// Making and removing buckets.
     Bucket,
     /// Changing settings of buckets, and who else may use or must keep an object: ACLs, retention, legal holds,
-    /// also as headers of an upload, and deleting in spite of governance.
+    /// also as headers of an upload or of a new bucket, and deleting in spite of governance.
     Configure,
 }
 
@@ -180,7 +183,7 @@ impl Operation {
 impl BucketOperation {
     fn name(&self) -> &'static str {
         match self {
-            Self::CreateBucket => "CreateBucket",
+            Self::CreateBucket { .. } => "CreateBucket",
             Self::HeadBucket => "HeadBucket",
             Self::DeleteBucket => "DeleteBucket",
             Self::GetBucketLocation => "GetBucketLocation",
@@ -193,7 +196,10 @@ impl BucketOperation {
 
     fn needs(&self) -> &'static [Access] {
         match self {
-            Self::CreateBucket | Self::DeleteBucket => &[Access::Bucket],
+            // As on AWS, where these headers need PutBucketAcl, PutBucketObjectLockConfiguration or
+            // PutBucketOwnershipControls.
+            Self::CreateBucket { configures: true } => &[Access::Bucket, Access::Configure],
+            Self::CreateBucket { configures: false } | Self::DeleteBucket => &[Access::Bucket],
             Self::HeadBucket | Self::GetBucketLocation | Self::ListObjectsV1(_) | Self::ListObjectsV2(_) => {
                 &[Access::List]
             }

@@ -52,6 +52,7 @@ fn requests(s3: &S3, bucket: &str) -> Vec<(&'static str, Ask, &'static [Access])
         ),
         ("PutBucketPolicy", whole(Method::PUT).query_text("policy").body("{}"), &[Configure]),
         ("CreateBucket", whole(Method::PUT), &[Bucket]),
+        ("CreateBucket public", whole(Method::PUT).header("x-amz-acl", "public-read"), &[Bucket, Configure]),
         ("DeleteBucket", whole(Method::DELETE), &[Bucket]),
     ]
 }

@@ -100,7 +100,9 @@ fn bucket_operation(method: &Method, query: &Query, headers: &HeaderMap) -> Resu
                 .map(BucketOperation::ListObjectsV2)
         }
         Method::GET => listing(query, &["marker"]).map(BucketOperation::ListObjectsV1),
-        Method::PUT => known(query, &[]).map(|_| BucketOperation::CreateBucket),
+        Method::PUT => {
+            known(query, &[]).map(|_| BucketOperation::CreateBucket { configures: configures_bucket(headers) })
+        }
         Method::HEAD => known(query, &[]).map(|_| BucketOperation::HeadBucket),
         Method::DELETE => known(query, &[]).map(|_| BucketOperation::DeleteBucket),
         Method::POST if query.has("delete") => {
@@ -172,11 +174,11 @@ fn listing(query: &Query, further: &[&str]) -> Result<Parameters, OperationError
     if parameters.get("encoding-type").is_some_and(|encoding| encoding != "url") {
         return Err(OperationError::Value("encoding-type"));
     }
-    for (name, value) in &mut parameters.0 {
-        let (true, Some(number)) = (name == "max-keys", value.as_mut().filter(|value| !value.is_empty())) else {
     if let Some(place) = PLACES.iter().find(|place| parameters.get(place).is_some_and(leads_out)) {
         return Err(OperationError::OutOfBucket(place));
     }
+    for (name, value) in &mut parameters.0 {
+        let (true, Some(number)) = (name == "max-keys", value.as_mut().filter(|value| !value.is_empty())) else {
             continue;
         };
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());
@@ -208,10 +210,20 @@ pub(super) fn other_method(method: &Method, on: &'static str) -> OperationError 
     OperationError::NotImplemented(Unsupported::Method { method, on })
 }
 
-/// Canned ACLs that give nobody access but the owner of the bucket or object.
+/// Whether an upload gives others access. Some canned ACLs give nobody any but the owner of the bucket or object.
 fn grants(headers: &HeaderMap) -> bool {
-    const HARMLESS: &[&[u8]] = &[b"private", b"bucket-owner-full-control", b"bucket-owner-read"];
-    headers.get_all("x-amz-acl").iter().any(|acl| !HARMLESS.contains(&acl.as_bytes()))
+    grants_beyond(headers, &[b"private", b"bucket-owner-full-control", b"bucket-owner-read"])
+}
+
+/// Whether a new bucket gives others access, or says more than that it is to be.
+fn configures_bucket(headers: &HeaderMap) -> bool {
+    grants_beyond(headers, &[b"private"])
+        || is_given(headers, "x-amz-bucket-object-lock-enabled")
+        || headers.contains_key("x-amz-object-ownership")
+}
+
+fn grants_beyond(headers: &HeaderMap, harmless: &[&[u8]]) -> bool {
+    headers.get_all("x-amz-acl").iter().any(|acl| !harmless.contains(&acl.as_bytes()))
         || headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"))
 }
 
