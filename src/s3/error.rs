@@ -192,16 +192,23 @@ impl ErrorBody<'_> {
 /// An error that a storage server reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageError {
-    /// The code as text: servers have codes of their own. At most 128 bytes.
+    /// The code as text: servers have codes of their own. 1 to 64 letters, digits, `.`, `_` and `-`.
     pub code: String,
-    /// The message, for logs. At most 1 KiB.
+    /// The message, for people. At most 1 KiB, without control characters.
     pub message: String,
 }
 
 /// Error documents longer than this are not read.
 const LONGEST_ERROR: usize = 64 * 1024;
 
-/// Reads a storage server's error document. `None` if it is not one; unknown elements are passed over.
+/// Longer codes are none.
+const LONGEST_CODE: usize = 64;
+
+/// Longer messages are cut.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// Reads a storage server's error document. `None` if it is not one, or its code has not the form of a code: both go
+/// into logs and to clients, and are the operator's to write. Unknown elements are passed over.
 pub fn parse_error(body: &[u8]) -> Option<StorageError> {
     if body.len() > LONGEST_ERROR {
         return None;
@@ -216,20 +223,34 @@ pub fn parse_error(body: &[u8]) -> Option<StorageError> {
         }
         in_error = true;
         match name.as_str() {
-            "Code" if code.is_none() => code = Some(shortened(text, 128)),
-            "Message" if message.is_none() => message = Some(shortened(text, 1024)),
+            "Code" if code.is_none() => code = Some(text.trim().to_owned()),
+            "Message" if message.is_none() => message = Some(legible(text)),
             _ => {}
         }
         Ok(())
     })
     .ok()?;
-    let code = code.filter(|code| in_error && !code.is_empty())?;
+    let code = code.filter(|code| in_error && is_code(code))?;
     Some(StorageError { code, message: message.unwrap_or_default() })
 }
 
-fn shortened(text: &str, longest: usize) -> String {
-    let end = (0..=longest.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text.get(..end).unwrap_or_default().trim().to_owned()
+fn is_code(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=LONGEST_CODE).contains(&text.len()) && text.bytes().all(legal)
+}
+
+/// The text cut at a character, with a blank for each control character, so that it stays one line wherever it is shown.
+fn legible(text: &str) -> String {
+    let longest = LONGEST_MESSAGE.min(text.len());
+    let end = (0..=longest).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let blanked = text.get(..end).unwrap_or_default().replace(is_control, " ");
+    blanked.trim().to_owned()
+}
+
+/// Those of Unicode, and those that break lines or turn the direction of text.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -287,6 +308,11 @@ mod tests {
             b"<Error><Message>no code</Message></Error>",
             b"<Error><Code></Code></Error>",
             b"<Error><Code>Cut",
+            b"<Error><Code>No Such Key</Code></Error>",
+            b"<Error><Code>NoSuch&#10;Key</Code></Error>",
+            b"<Error><Code>&#27;[2JOops</Code></Error>",
+            b"<Error><Code>NoSuchK\xc3\xa9y</Code></Error>",
+            b"<Error><Code>a&lt;b</Code></Error>",
             b"{\"code\": \"NoSuchKey\"}",
             b"<ListBucketResult><Code>NoSuchKey</Code></ListBucketResult>",
         ] {
@@ -295,10 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn storage_messages_stay_one_line() {
+        let body = "<Error><Code>X.y_z-1</Code><Message>a&#10;2026 ERROR b\r\n&#9;c&#127;\u{85}\u{2028}\u{202e}d</Message></Error>";
+        let read = parse_error(body.as_bytes()).expect("an error");
+        assert_eq!(read.code, "X.y_z-1");
+        assert!(read.message.starts_with("a 2026 ERROR b") && read.message.ends_with("d"), "{:?}", read.message);
+        assert!(!read.message.contains(is_control), "{:?}", read.message);
+    }
+
+    #[test]
     fn overlong_storage_messages_are_cut_at_a_character() {
         let body = format!("<Error><Code>X</Code><Message>{}</Message></Error>", "é".repeat(2000));
         let read = parse_error(body.as_bytes()).expect("an error");
         assert_eq!(read.message, "é".repeat(512));
+        let coded = |length| format!("<Error><Code>{}</Code></Error>", "x".repeat(length));
+        assert!(parse_error(coded(64).as_bytes()).is_some() && parse_error(coded(65).as_bytes()).is_none());
         assert_eq!(parse_error(&vec![b' '; LONGEST_ERROR + 1]), None);
     }
 }
