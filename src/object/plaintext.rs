@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -16,7 +16,7 @@ use crate::custody::branch::Revoked;
 use crate::format::body::SealError;
 use crate::net::body::BodyError;
 use crate::s3::checksum::{Expectations, InvalidPromise, Mismatch, Verified, announced_trailers};
-use crate::s3::chunked::{ChunkError, Decoder, Event, Mode};
+use crate::s3::chunked::{ChunkError, Decoder, Event, Mode, decoded_content_length};
 use crate::s3::sigv4::Payload;
 
 use super::error::Error;
@@ -85,19 +85,16 @@ impl Plaintext {
     /// Reads the announced length and the promises.
     pub(super) fn new(upload: Upload, headers: &HeaderMap) -> Result<Self, Error> {
         let Upload { body, payload } = upload;
-        let number = |name: &str| -> Result<Option<u64>, Error> {
-            let Some(value) = headers.get(name) else { return Ok(None) };
-            let number = value.to_str().ok().and_then(|text| text.parse().ok());
-            number.map(Some).ok_or_else(|| Error::Header(value_name(name)))
-        };
         let signed_sha256 = if let Payload::Signed(hash) = payload { Some(hash) } else { None };
         let mode = Mode::of_payload(payload);
         if mode.is_none() && names_aws_chunked(headers) {
             // The signature says that the body is as it comes: framing would be stored as data.
             return Err(Error::Header(CONTENT_ENCODING));
         }
-        let length = number(if mode.is_some() { "x-amz-decoded-content-length" } else { "content-length" })?;
-        let length = length.ok_or(Error::MissingLength)?;
+        let length = match &mode {
+            Some(_) => decoded_content_length(headers).map_err(UploadError::from)?,
+            None => content_length(headers)?,
+        };
         let expectations = Some(Expectations::from_headers(headers, signed_sha256)?);
         let trailers = announced_trailers(headers)?;
         let decoder = mode.map(|mode| Decoder::new(mode, length, trailers)).transpose().map_err(UploadError::from)?;
@@ -186,6 +183,50 @@ fn names_aws_chunked(headers: &HeaderMap) -> bool {
     codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"aws-chunked"))
 }
 
-fn value_name(name: &str) -> HeaderName {
-    HeaderName::try_from(name).expect("both names are legal")
+/// Content-Length, in digits and once: with a sign, or twice, somebody else might read another number (RFC 9110, section
+/// 8.6).
+fn content_length(headers: &HeaderMap) -> Result<u64, Error> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let value = values.next().ok_or(Error::MissingLength)?;
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
+        (Some(length), None) => Ok(length),
+        _ => Err(Error::Header(CONTENT_LENGTH)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http_body_util::{BodyExt as _, Empty};
+
+    use super::*;
+
+    fn length(payload: Payload, name: &'static str, values: &[&'static str]) -> Result<u64, Error> {
+        let mut headers = HeaderMap::new();
+        values.iter().for_each(|value| {
+            headers.append(name, HeaderValue::from_static(value));
+        });
+        headers.insert("x-amz-trailer", HeaderValue::from_static("x-amz-checksum-crc32"));
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Ok(Plaintext::new(Upload { body, payload }, &headers)?.length())
+    }
+
+    #[test]
+    fn lengths_are_digits_and_given_once() {
+        let plain = |values| length(Payload::Unsigned, "content-length", values);
+        let chunked = |values| length(Payload::StreamingUnsignedTrailer, "x-amz-decoded-content-length", values);
+        assert_eq!((plain(&["12"]).ok(), chunked(&["12"]).ok()), (Some(12), Some(12)));
+        for wrong in
+            [&["+12"][..], &["-1"], &[""], &["1 2"], &["0x1"], &["18446744073709551616"], &["12", "12"], &["1", "2"]]
+        {
+            assert!(matches!(plain(wrong), Err(Error::Header(CONTENT_LENGTH))), "{wrong:?}");
+            let refused = chunked(wrong);
+            let invalid = ChunkError::DecodedLengthInvalid;
+            assert!(matches!(refused, Err(Error::Upload(UploadError::Chunk(error))) if error == invalid), "{wrong:?}");
+        }
+        assert!(matches!(plain(&[]), Err(Error::MissingLength)));
+        let missing = ChunkError::DecodedLengthMissing;
+        assert!(matches!(chunked(&[]), Err(Error::Upload(UploadError::Chunk(error))) if error == missing));
+    }
 }
