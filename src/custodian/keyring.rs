@@ -253,6 +253,14 @@ impl Keyring {
     }
 }
 
+/// For fuzzing: whatever parses as a keyring is written back byte for byte.
+#[doc(hidden)]
+pub fn fuzz_keyring(bytes: &[u8]) {
+    if let Ok(keyring) = Keyring::parse(bytes) {
+        assert_eq!(keyring.to_bytes().as_slice(), bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -238,6 +238,19 @@ impl SealFile {
     }
 }
 
+/// For fuzzing: what opens under the passphrase "correct horse battery" is made of the keyring that it gives and nothing else.
+#[doc(hidden)]
+pub fn fuzz_seal(bytes: &[u8]) {
+    let passphrase = Passphrase::new(b"correct horse battery".to_vec()).expect("long enough");
+    // So few iterations that a fuzzer gets somewhere.
+    let bounds = Bounds { floor: 1, ceiling: 100 };
+    if let Ok((front, root, keyring)) = unseal(bounds, bytes, &passphrase) {
+        let body = bytes.strip_prefix(front.as_slice()).expect("the file begins with its front");
+        let plaintext = AeadKey::new(&root).open(&front, body).expect("it has just been opened");
+        assert_eq!(*plaintext, *keyring.to_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

@@ -155,6 +155,14 @@ fn user(decoder: &mut Decoder<'_>) -> Result<BTreeMap<String, Vec<u8>>, NotCanon
     Ok(user)
 }
 
+/// For fuzzing: whatever parses as metadata is written back byte for byte.
+#[doc(hidden)]
+pub fn fuzz_metadata(bytes: &[u8]) {
+    if let Ok(metadata) = Metadata::parse(bytes) {
+        assert_eq!(metadata.to_bytes(), bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
