@@ -1,0 +1,4 @@
+//! Fuzzes `metadata`: see its property in `claviger_fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claviger_fuzz::format::metadata(bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes `sigv4`: see its property in `claviger_fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claviger_fuzz::s3::sigv4(bytes));

@@ -1,0 +1,37 @@
+//! What must hold for every input, one function per fuzz target.
+//!
+//! The fuzz targets hand each input they think of to these functions, and `tests/corpora.rs` hands the stored corpora to the
+//! same ones under plain `cargo test`. A function that returns has found nothing wrong; one that panics has.
+
+pub mod format;
+mod input;
+pub mod keys;
+pub mod s3;
+pub mod xml;
+
+/// A property: panics when it does not hold for these bytes.
+pub type Property = fn(&[u8]);
+
+macro_rules! targets {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        /// The name of each target and its property.
+        pub const TARGETS: &[(&str, Property)] = &[$((stringify!($name), $module::$name)),*];
+    };
+}
+
+targets! {
+    format::envelope,
+    format::tail,
+    format::metadata,
+    format::body,
+    s3::sigv4,
+    s3::request,
+    s3::chunked,
+    xml::xml_listing,
+    xml::xml_buckets,
+    xml::xml_delete,
+    xml::xml_error,
+    keys::context,
+    keys::keyring,
+    keys::seal,
+}
