@@ -108,7 +108,7 @@ pub fn request(bytes: &[u8]) {
     match Operation::parse(&method, target, &query, &mut request.headers) {
         Ok(
             operation @ (Operation::Object(_, _, ObjectOperation::PutObject { .. })
-            | Operation::Bucket(_, BucketOperation::CreateBucket)),
+            | Operation::Bucket(_, BucketOperation::CreateBucket { .. })),
         ) => assert!(query.operational().is_empty(), "{} in spite of parameters", operation.name()),
         Ok(operation) => assert!(!operation.needs().is_empty()),
         Err(error) => assert!(error.code().status().is_client_error() || error.code().status().is_server_error()),
