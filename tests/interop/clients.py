@@ -3,6 +3,7 @@
 import json
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from urllib.parse import unquote
 
 from servers import clean_environment, tool
 
@@ -184,7 +185,8 @@ class Curl(Client):
     def sizes(self, bucket, prefix):
         page = ElementTree.fromstring(self.curl(self.url("list_objects_v2", Bucket=bucket, Prefix=prefix)))
         entries = page.findall("s3:Contents", XMLNS)
-        return {entry.findtext("s3:Key", None, XMLNS): int(entry.findtext("s3:Size", "-1", XMLNS)) for entry in entries}
+        # boto3 asks for encoding-type=url when it presigns a listing.
+        return {unquote(entry.findtext("s3:Key", "", XMLNS)): int(entry.findtext("s3:Size", "-1", XMLNS)) for entry in entries}
 
     def delete(self, bucket, key):
         self.curl("--request", "DELETE", self.url("delete_object", Bucket=bucket, Key=key))
