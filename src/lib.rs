@@ -8,6 +8,7 @@
 //! floor 4  proxy            listener side: authenticate, route, dispatch, respond
 //! floor 3  object           the S3 operations on encrypted objects
 //! floor 2  storage          client of the storage servers
+//!          transit          a custodian over the Vault/OpenBao Transit API
 //!          custodian        the custodian's engine
 //! floor 1  format           the stored format, no I/O
 //!          custody          the Custodian trait, branch keys and their cache
@@ -30,3 +31,4 @@ pub mod s3;
 pub mod secret;
 pub mod storage;
 pub mod telemetry;
+pub mod transit;

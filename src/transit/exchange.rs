@@ -1,0 +1,177 @@
+//! One request to one address, and its answer in zeroized memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use zeroize::Zeroizing;
+
+use crate::custody::caller::Caller;
+use crate::net::body::BodyError;
+use crate::net::client::{ClientError, ClientSettings, HttpClient, ResponseBody};
+use crate::net::tls::client_config;
+
+use super::answer::error_texts;
+use super::error::TransitError;
+use super::refusal::{Failed, refusal};
+use super::session::Token;
+use super::settings::{Address, SettingsError, TransitSettings};
+
+/// Most bytes of an answer. Those we ask for have less than 2 KiB.
+const ANSWER_MAX: usize = 64 << 10;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+/// OpenBao and Vault can be told to refuse requests without it, as a browser cannot be tricked into sending it.
+const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+const REASON: HeaderName = HeaderName::from_static("x-claviger-reason");
+const PRINCIPAL: HeaderName = HeaderName::from_static("x-claviger-principal");
+
+/// A request, before it is known which address gets it.
+#[derive(Clone)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    /// After `/v1/`.
+    pub(super) path: &'a str,
+    pub(super) body: Bytes,
+    pub(super) token: Option<HeaderValue>,
+    /// On whose behalf, and why; not for calls about our own token.
+    pub(super) caller: Option<&'a Caller>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn post(path: &'a str, body: Bytes) -> Self {
+        Self { method: Method::POST, path, body, token: None, caller: None }
+    }
+
+    pub(super) fn get(path: &'a str) -> Self {
+        Self { method: Method::GET, ..Self::post(path, Bytes::new()) }
+    }
+
+    pub(super) fn with_token(&self, token: &Token) -> Self {
+        Self { token: Some(token.header().clone()), ..self.clone() }
+    }
+
+    fn request(&self, address: &Address) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = address.uri(self.path);
+        let headers = request.headers_mut();
+        headers.insert(REQUEST, HeaderValue::from_static("true"));
+        if self.method == Method::POST {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(token) = &self.token {
+            headers.insert(TOKEN, token.clone());
+        }
+        if let Some(caller) = self.caller {
+            headers.insert(REASON, HeaderValue::from_static(caller.reason.as_str()));
+            let principal = HeaderValue::from_str(caller.principal.as_str());
+            headers.insert(PRINCIPAL, principal.expect("principals are printable ASCII"));
+        }
+        request
+    }
+}
+
+/// The HTTP client, with what applies to each answer.
+pub(super) struct Exchange {
+    client: HttpClient<Full<Bytes>>,
+}
+
+impl Exchange {
+    pub(super) fn new(settings: &TransitSettings) -> Result<Self, SettingsError> {
+        let deadline = settings.deadline;
+        let client = ClientSettings { connect_timeout: deadline, body_timeout: deadline, ..ClientSettings::default() };
+        Ok(Self { client: HttpClient::new(client_config(&settings.tls)?, &client) })
+    }
+
+    /// Sends `call` to `address`: the JSON of an answer with status 200.
+    pub(super) async fn send(
+        &self,
+        address: &Address,
+        call: &Call<'_>,
+        limit: Duration,
+    ) -> Result<Zeroizing<Vec<u8>>, Failed> {
+        let overdue = |_| Failed::elsewhere(TransitError::Deadline { limit }.unreachable());
+        tokio::time::timeout(limit, self.exchange(address, call, limit)).await.map_err(overdue)?
+    }
+
+    async fn exchange(
+        &self,
+        address: &Address,
+        call: &Call<'_>,
+        limit: Duration,
+    ) -> Result<Zeroizing<Vec<u8>>, Failed> {
+        let response = self.respond(address, call, limit).await.map_err(as_failed)?;
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            // A refusal counts even if the words that go with it do not come.
+            let texts = collect(body).await.map(|body| error_texts(&body)).unwrap_or_default();
+            return Err(refusal(head.status, &texts));
+        }
+        if !is_json(&head.headers) {
+            return Err(Failed::elsewhere(TransitError::ContentType.malformed()));
+        }
+        collect(body).await.map_err(|error| match error {
+            BodyError::TooLarge { .. } => Failed::elsewhere(TransitError::Body(error).malformed()),
+            BodyError::Stalled { .. } | BodyError::Broken(_) => {
+                Failed::elsewhere(TransitError::Body(error).unreachable())
+            }
+        })
+    }
+
+    /// A kept connection may be closed just when it is used again; then once more on a fresh one. Each call may be repeated:
+    /// at worst an unused branch key or token was made.
+    async fn respond(
+        &self,
+        address: &Address,
+        call: &Call<'_>,
+        limit: Duration,
+    ) -> Result<Response<ResponseBody>, ClientError> {
+        match self.client.request(call.request(address), limit).await {
+            Err(ClientError::Closed(_) | ClientError::Unsent(_)) => {
+                self.client.request(call.request(address), limit).await
+            }
+            settled => settled,
+        }
+    }
+}
+
+fn as_failed(error: ClientError) -> Failed {
+    Failed::elsewhere(match error {
+        ClientError::Garbage(_) | ClientError::Request(_) => TransitError::Request(error).malformed(),
+        ClientError::Connect(_) | ClientError::Unsent(_) | ClientError::Timeout { .. } | ClientError::Closed(_) => {
+            TransitError::Request(error).unreachable()
+        }
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(HeaderValue::to_str) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// The body as a whole. Its buffer has its final room from the start: growing would leave copies of a key behind.
+async fn collect(mut body: ResponseBody) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+    let too_large = || BodyError::TooLarge { limit: ANSWER_MAX };
+    let declared = body.size_hint();
+    let room = match declared.upper() {
+        Some(exact) => usize::try_from(exact).map_err(|_| too_large())?,
+        None => ANSWER_MAX,
+    };
+    if room > ANSWER_MAX {
+        return Err(too_large());
+    }
+    let mut collected = Zeroizing::new(Vec::with_capacity(room));
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if data.len() > room - collected.len() {
+            return Err(too_large());
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected)
+}
