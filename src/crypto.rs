@@ -1,11 +1,12 @@
 //! The cryptographic primitives that Claviger uses, and the only file that names the library behind them.
 //!
 //! AES-256-GCM (NIST SP 800-38D), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104), SHA-2 and SHA-1
-//! (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018).
+//! (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018), Ed25519 (RFC 8032).
 
 use std::num::NonZeroU32;
 
 use ring::rand::SecureRandom as _;
+use ring::signature::{self, KeyPair as _};
 use ring::{aead, digest, hkdf, hmac, pbkdf2, rand};
 
 use crate::secret::{InvalidSecret, Secret};
@@ -164,6 +165,64 @@ pub fn pbkdf2_sha256(passphrase: &[u8], salt: &[u8], iterations: NonZeroU32) -> 
     derived.expect("PBKDF2 does not give zeros")
 }
 
+/// Bytes of an Ed25519 public key.
+pub const ED25519_PUBLIC_LEN: usize = 32;
+/// Bytes of an Ed25519 signature.
+pub const ED25519_SIGNATURE_LEN: usize = 64;
+
+/// An Ed25519 private key (RFC 8032), kept as its seed.
+///
+/// The library's expanded key is not zeroized on drop, so it is made for each signature and lives no longer than that.
+pub struct SigningKey {
+    seed: Secret<32>,
+    public: [u8; ED25519_PUBLIC_LEN],
+}
+
+impl SigningKey {
+    /// The key of `seed`: the 32 bytes that RFC 8032 calls the private key.
+    pub fn from_seed(seed: Secret<32>) -> Self {
+        let public = expand(&seed).public_key().as_ref().try_into().expect("Ed25519 public keys have 32 bytes");
+        Self { seed, public }
+    }
+
+    /// A fresh random key.
+    ///
+    /// # Errors
+    /// [`RandomFailed`].
+    pub fn generate() -> Result<Self, RandomFailed> {
+        random_secret().map(Self::from_seed)
+    }
+
+    /// The seed, for storing the key under another one.
+    pub fn seed(&self) -> &Secret<32> {
+        &self.seed
+    }
+
+    /// The public key.
+    pub fn public(&self) -> &[u8; ED25519_PUBLIC_LEN] {
+        &self.public
+    }
+}
+
+fn expand(seed: &Secret<32>) -> signature::Ed25519KeyPair {
+    signature::Ed25519KeyPair::from_seed_unchecked(seed.expose()).expect("any 32 bytes are an Ed25519 seed")
+}
+
+/// The signature of `message`; deterministic, as RFC 8032 has it.
+pub fn ed25519_sign(key: &SigningKey, message: &[u8]) -> [u8; ED25519_SIGNATURE_LEN] {
+    let signature = expand(&key.seed).sign(message);
+    signature.as_ref().try_into().expect("Ed25519 signatures have 64 bytes")
+}
+
+/// Checks `signature`; one of the wrong length is refused like any other bad one.
+///
+/// # Errors
+/// [`NotAuthentic`].
+pub fn ed25519_verify(public: &[u8; ED25519_PUBLIC_LEN], message: &[u8], signature: &[u8]) -> Result<(), NotAuthentic> {
+    let key = signature::UnparsedPublicKey::new(&signature::ED25519, public);
+    key.verify(message, signature).map_err(|_| NotAuthentic)
+}
+
 /// Whether `a` and `b` are equal, in time that depends on their lengths only.
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     subtle::ConstantTimeEq::ct_eq(a, b).into()
@@ -268,5 +327,22 @@ mod tests {
     fn hmac_rfc4231_case_2() {
         let tag = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
         assert_eq!(tag[..4], [0x5b, 0xdc, 0xc1, 0x46]);
+    }
+
+    #[test]
+    fn ed25519_rfc8032_test_2() {
+        let seed = [
+            0x4c, 0xcd, 0x08, 0x9b, 0x28, 0xff, 0x96, 0xda, 0x9d, 0xb6, 0xc3, 0x46, 0xec, 0x11, 0x4e, 0x0f, 0x5b, 0x8a,
+            0x31, 0x9f, 0x35, 0xab, 0xa6, 0x24, 0xda, 0x8c, 0xf6, 0xed, 0x4f, 0xb8, 0xa6, 0xfb,
+        ];
+        let key = SigningKey::from_seed(Secret::from_slice(&seed).expect("32 bytes"));
+        assert_eq!(key.public()[..4], [0x3d, 0x40, 0x17, 0xc3]);
+        let mut signature = ed25519_sign(&key, &[0x72]);
+        assert_eq!(signature[..8], [0x92, 0xa0, 0x09, 0xa9, 0xf0, 0xd4, 0xca, 0xb8]);
+        assert_eq!(ed25519_verify(key.public(), &[0x72], &signature), Ok(()));
+        assert_eq!(ed25519_verify(key.public(), &[0x73], &signature), Err(NotAuthentic));
+        assert_eq!(ed25519_verify(key.public(), &[0x72], &signature[..63]), Err(NotAuthentic));
+        signature[63] ^= 1;
+        assert_eq!(ed25519_verify(key.public(), &[0x72], &signature), Err(NotAuthentic));
     }
 }
