@@ -13,6 +13,7 @@
 //! floor 1  format           the stored format, no I/O
 //!          custody          the Custodian trait, branch keys and their cache
 //!          s3               the S3 protocol, no I/O
+//!          tlog             append-only Merkle logs: write, prove, verify, witness
 //! floor 0  crypto, secret, names, cbor, net, telemetry
 //! ```
 
@@ -31,4 +32,5 @@ pub mod s3;
 pub mod secret;
 pub mod storage;
 pub mod telemetry;
+pub mod tlog;
 pub mod transit;

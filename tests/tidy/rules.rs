@@ -47,6 +47,7 @@ const HOUSE: &[Room] = &[
     room("format", 1, &[]),
     room("custody", 1, &[]),
     room("s3", 1, &[]),
+    room("tlog", 1, &[]),
     room("cbor", 0, &["secret", "crypto", "names"]),
     room("names", 0, &["secret", "crypto"]),
     room("crypto", 0, &["secret"]),
