@@ -68,6 +68,10 @@ impl Draft {
         if version_id.as_ref().is_some_and(|version| !is_version_id(version)) {
             return Err(XmlError::Value("VersionId"));
         }
+        // A condition that names nothing would be none to some servers.
+        if self.etag.as_ref().is_some_and(|etag| !etag.is_empty() && etag.trim().is_empty()) {
+            return Err(XmlError::Value("ETag"));
+        }
         Ok(DeleteEntry {
             key: ObjectKey::new(&key)?,
             version_id,

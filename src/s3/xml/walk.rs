@@ -29,6 +29,10 @@ pub(crate) enum Node<'a> {
 /// Reads a whole document, calling `visit` for each node in document order.
 pub(crate) fn walk(body: &[u8], visit: impl FnMut(Node<'_>) -> Result<(), XmlError>) -> Result<(), XmlError> {
     let text = std::str::from_utf8(body)?;
+    // XML has no way to say NUL, so it could not be written again.
+    if text.contains('\0') {
+        return Err(XmlError::Forbidden);
+    }
     let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     reader.config_mut().expand_empty_elements = true;
     let mut walker =
