@@ -44,6 +44,8 @@ enum Command {
     /// Write the configuration, keys and certificates of a deployment into a folder
     Init(init::Arguments),
     /// Say what is wrong with a configuration
+    ///
+    /// Looks into the files that it names, too, and asks no server: a custodian on the network is not contacted.
     Check(check::Arguments),
     /// Run the proxy
     Proxy(ConfigFile),

@@ -15,6 +15,7 @@ mod section;
 mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
+mod transit;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -28,7 +29,7 @@ use crate::object::bucket::Buckets;
 use crate::telemetry::LogFormat;
 
 pub use buckets::KekUse;
-pub use custodian::CustodianSection;
+pub use custodian::{CustodianSection, EmbeddedSection};
 pub use problem::{Mistake, Problem, Problems};
 pub use proxy::ProxySettings;
 pub use storage::StorageSection;

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
-use crate::config::{Config, Mistake, Problem, Problems};
+use crate::config::{Config, CustodianSection, EmbeddedSection, Mistake, Problem, Problems};
 use crate::custodian::audit::{AuditFailed, AuditLog, AuditSink, Entry, FileSink};
 use crate::custodian::authorise::EveryoneInProcess;
 use crate::custodian::embedded::Embedded;
 use crate::custodian::engine::Engine;
 use crate::custodian::seal::{SealError, Unsealed};
-use crate::custody::Custodian;
 use crate::custody::caller::Caller;
 use crate::custody::context::BranchContext;
-use crate::custody::derivation::prove_derivation;
+use crate::custody::derivation::{DerivationError, prove_derivation};
 use crate::custody::keys::BranchKeys;
 use crate::custody::reason::Reason;
+use crate::custody::{Custodian, CustodyError};
 use crate::names::{BranchId, KekName, LogicalBucket, Principal, Purpose, WriterDomain};
 use crate::net::listener::{DrainReport, ListenerLimits};
 use crate::object::Objects;
@@ -25,6 +25,7 @@ use crate::object::state::StateBucket;
 use crate::proxy::{Front, FrontSettings};
 use crate::s3::sigv4::VerifySettings;
 use crate::storage::Storage;
+use crate::transit::Transit;
 
 /// The caller of what the program does of itself.
 pub(super) fn itself() -> Caller {
@@ -32,12 +33,14 @@ pub(super) fn itself() -> Caller {
     Caller { principal, reason: Reason::SystemOperation }
 }
 
-/// Opens the key store and looks the configured KEKs up. A key store in use by a running proxy is not looked into.
+/// Opens the key store and looks the configured KEKs up. A key store in use by a running proxy is not looked into, and a
+/// custodian on the network not asked.
 pub(super) fn check_custodian(config: &Config) -> Result<(), Problems> {
-    match Unsealed::open(&config.custodian.keyring_file, &config.custodian.passphrase) {
+    let CustodianSection::Embedded(section) = &config.custodian else { return Ok(()) };
+    match Unsealed::open(&section.keyring_file, &section.passphrase) {
         Ok(unsealed) => check_keks(config, &Engine::new(unsealed, EveryoneInProcess, AuditLog::new(NoKeyUse))),
         Err(SealError::InUse(_)) => Ok(()),
-        Err(error) => Err(unopened(config, error)),
+        Err(error) => Err(unopened(config, section, error)),
     }
 }
 
@@ -50,8 +53,8 @@ impl AuditSink for NoKeyUse {
     }
 }
 
-fn unopened(config: &Config, error: SealError) -> Problems {
-    let line = Some(config.custodian.keyring_line);
+fn unopened(config: &Config, section: &EmbeddedSection, error: SealError) -> Problems {
+    let line = Some(section.keyring_line);
     let problem = Problem { line, key: "custodian.keyring_file".to_owned(), mistake: error.into() };
     Problems { file: config.file.clone(), list: vec![problem] }
 }
@@ -70,11 +73,19 @@ fn check_keks(config: &Config, engine: &Engine) -> Result<(), Problems> {
     if list.is_empty() { Ok(()) } else { Err(Problems { file: config.file.clone(), list }) }
 }
 
-/// The custodian in this process, unsealed, with every configured KEK known.
 fn custodian(config: &Config) -> Result<Arc<dyn Custodian>> {
-    let section = &config.custodian;
-    let unsealed =
-        Unsealed::open(&section.keyring_file, &section.passphrase).map_err(|error| unopened(config, error))?;
+    match &config.custodian {
+        CustodianSection::Embedded(section) => embedded(config, section),
+        CustodianSection::Transit(settings) => {
+            Ok(Arc::new(Transit::new(settings).context("the custodian's settings do not do")?))
+        }
+    }
+}
+
+/// The custodian in this process, unsealed, with every configured KEK known.
+fn embedded(config: &Config, section: &EmbeddedSection) -> Result<Arc<dyn Custodian>> {
+    let unsealed = Unsealed::open(&section.keyring_file, &section.passphrase);
+    let unsealed = unsealed.map_err(|error| unopened(config, section, error))?;
     let audit = FileSink::open(&section.audit_file);
     let audit = audit.with_context(|| format!("cannot open the audit log {}", section.audit_file.display()))?;
     let engine = Engine::new(unsealed, EveryoneInProcess, AuditLog::new(audit));
@@ -98,7 +109,7 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     listener.with_context(|| format!("cannot listen on {address}, choose another address"))
 }
 
-/// Opens the key store, proves the KEKs, and puts the proxy together.
+/// Opens or connects to the custodian, proves the KEKs, and puts the proxy together.
 pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Prepared> {
     let custodian = custodian(&config)?;
     prove_keks(&config, custodian.as_ref()).await?;
@@ -134,6 +145,12 @@ fn log_start(config: &Config, address: SocketAddr) {
     keks.sort_unstable();
     keks.dedup();
     let storage = &config.storage.settings.endpoint;
+    let custodian = match &config.custodian {
+        CustodianSection::Embedded(_) => "embedded".to_owned(),
+        CustodianSection::Transit(settings) => {
+            settings.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %address,
@@ -141,6 +158,7 @@ fn log_start(config: &Config, address: SocketAddr) {
         writer = config.proxy.writer.as_str(),
         %storage,
         state_bucket = config.storage.state_bucket,
+        custodian,
         keks = keks.join(","),
         clients = config.clients.len(),
         "the proxy starts; each KEK is proven to bind branch keys to their context"
@@ -154,10 +172,33 @@ async fn prove_keks(config: &Config, custodian: &dyn Custodian) -> Result<()> {
     keks.dedup();
     for kek in keks {
         let context = trial_context(&config.proxy.writer)?;
-        let proven = prove_derivation(custodian, kek, &context, &itself()).await;
-        proven.with_context(|| format!("the KEK {kek} cannot be used"))?;
+        if let Err(error) = prove_derivation(custodian, kek, &context, &itself()).await {
+            let advice = advice(&config.custodian, kek, &error);
+            return Err(error).context(format!("the KEK {kek} cannot be used{advice}"));
+        }
     }
     Ok(())
+}
+
+/// What to do at a custodian on the network about a KEK that was not proven.
+fn advice(custodian: &CustodianSection, kek: &KekName, error: &DerivationError) -> String {
+    let CustodianSection::Transit(settings) = custodian else { return String::new() };
+    let mount = settings.mount.as_str();
+    match error {
+        DerivationError::Custody(CustodyError::UnknownKek) => {
+            format!("; make it there with `bao write {mount}/keys/{kek} derived=true`")
+        }
+        DerivationError::NotDerived => {
+            format!(
+                "; name another one, made with `bao write {mount}/keys/NAME derived=true`: it cannot be changed later"
+            )
+        }
+        DerivationError::Custody(CustodyError::Denied) => format!(
+            "; check the token or certificate, and that its policy allows `update` on {mount}/datakey/plaintext/{kek} and \
+             {mount}/decrypt/{kek}"
+        ),
+        DerivationError::NotOpened | DerivationError::Custody(_) => String::new(),
+    }
 }
 
 /// A context whose branch key wraps nothing.

@@ -5,11 +5,21 @@ use std::path::PathBuf;
 use super::files;
 use super::problem::Mistake;
 use super::section::{Section, Text};
+use super::transit;
 use crate::custodian::passphrase::Passphrase;
 use crate::custody::lease::LeaseSettings;
+use crate::transit::settings::TransitSettings;
+
+/// Who holds the KEKs.
+pub enum CustodianSection {
+    /// The engine in this process.
+    Embedded(EmbeddedSection),
+    /// A custodian on the network: OpenBao, Vault or one of ours.
+    Transit(TransitSettings),
+}
 
 /// The embedded custodian: its engine runs in this process.
-pub struct CustodianSection {
+pub struct EmbeddedSection {
     /// The sealed KEKs.
     pub keyring_file: PathBuf,
     /// The line that names it.
@@ -21,20 +31,37 @@ pub struct CustodianSection {
 }
 
 pub(super) fn read(section: Section<'_>) -> Option<CustodianSection> {
-    let kind = section.required("kind").and_then(|text| text.parsed(embedded));
+    // Which keys belong here hangs on the kind, so that without one nothing more can be said.
+    let kind = section.required("kind").and_then(|text| text.parsed(kind))?;
+    let read = match kind {
+        Kind::Embedded => embedded(&section).map(CustodianSection::Embedded),
+        Kind::Transit => transit::read(&section).map(CustodianSection::Transit),
+    };
+    section.finish();
+    read
+}
+
+enum Kind {
+    Embedded,
+    Transit,
+}
+
+fn kind(text: &str) -> Result<Kind, Mistake> {
+    match text {
+        "embedded" => Ok(Kind::Embedded),
+        "transit" => Ok(Kind::Transit),
+        _ => Err(Mistake::Choice(vec!["embedded", "transit"])),
+    }
+}
+
+fn embedded(section: &Section<'_>) -> Option<EmbeddedSection> {
     let keyring = section.required("keyring_file");
     let keyring = keyring.and_then(|text| Some((text.parsed(|_| sealed_file(&text))?, text.line)));
     let passphrase = section.required("passphrase_file");
     let passphrase = passphrase.and_then(|text| text.parsed(|_| Passphrase::from_file(&text.path())));
     let audit = section.required("audit_file").and_then(|text| text.parsed(|_| writable(&text)));
-    section.finish();
-    kind?;
     let (keyring_file, keyring_line) = keyring?;
-    Some(CustodianSection { keyring_file, keyring_line, passphrase: passphrase?, audit_file: audit? })
-}
-
-fn embedded(kind: &str) -> Result<(), Mistake> {
-    if kind == "embedded" { Ok(()) } else { Err(Mistake::Choice(vec!["embedded"])) }
+    Some(EmbeddedSection { keyring_file, keyring_line, passphrase: passphrase?, audit_file: audit? })
 }
 
 fn sealed_file(text: &Text<'_>) -> Result<PathBuf, Mistake> {

@@ -11,6 +11,8 @@ use crate::names::InvalidName;
 use crate::net::tls::TlsError;
 use crate::object::bucket::BucketsError;
 use crate::storage::SettingsError;
+use crate::transit::settings::SettingsError as TransitSettingsError;
+use crate::transit::token_file::TokenFileError;
 
 /// One thing that is wrong.
 #[derive(Debug)]
@@ -204,6 +206,24 @@ pub enum Mistake {
     /// Certificates and keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A custodian's address or mount.
+    #[error(transparent)]
+    Transit(#[from] TransitSettingsError),
+    /// The custodian's token.
+    #[error(transparent)]
+    TokenFile(#[from] TokenFileError),
+    /// Not the name of a certificate role.
+    #[error("not the name of a role; it has 1 to 128 letters, digits or '._-'")]
+    Role,
+    /// The custodian cannot know who asks.
+    #[error("nothing says how the custodian knows this proxy; add `token_file`, or `certificate_file` and `key_file`")]
+    NoAuthentication,
+    /// It is not clear as whom to ask.
+    #[error(
+        "there are two ways for the custodian to know this proxy; keep either `token_file`, or `certificate_file` and \
+         `key_file`"
+    )]
+    TwoAuthentications,
     /// The custodian's passphrase.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Mistake, Problem};
 
 /// What belongs into files, under these names with `_file`.
-const SECRETS: [&str; 5] = ["secret_key", "storage_secret_key", "passphrase", "key", "keyring"];
+const SECRETS: [&str; 6] = ["secret_key", "storage_secret_key", "passphrase", "key", "keyring", "token"];
 
 /// A document under way: where mistakes are noted.
 pub(super) struct Document<'t> {
@@ -147,6 +147,11 @@ impl<'s> Section<'s> {
 
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
+    }
+
+    /// Whether `key` is a list with nothing in it.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        self.table.get(key).and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty())
     }
 
     /// `true` or `false`; `false` when absent, `None` when it is neither.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Config, Problems, load};
+use super::{Config, CustodianSection, Problems, load};
 use crate::names::{KekName, LogicalBucket};
 
 /// A right configuration, whose lines the tests change.
-const GOOD: &str = r#"[proxy]
+pub(super) const GOOD: &str = r#"[proxy]
 listen = "127.0.0.1:8443"
 region = "us"
 plain_http_on_loopback = true
@@ -49,7 +49,7 @@ pub(crate) fn private(folder: &Path, name: &str, content: &str) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
 }
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     private(folder.path(), "storage.key", "storage-secret\n");
     private(folder.path(), "client.key", "0123456789abcdef\n");
@@ -63,7 +63,7 @@ fn folder() -> TempDir {
     folder
 }
 
-fn load_text(folder: &TempDir, text: &str) -> Result<Config, Problems> {
+pub(super) fn load_text(folder: &TempDir, text: &str) -> Result<Config, Problems> {
     std::fs::write(folder.path().join("proxy.toml"), text).expect("writes");
     load(&folder.path().join("proxy.toml"))
 }
@@ -85,7 +85,8 @@ fn a_right_configuration_is_resolved() {
     assert_eq!(config.storage.state_bucket, "claviger-state");
     assert_eq!(config.storage.settings.endpoint.to_string(), "http://127.0.0.1:9000");
     assert_eq!(config.storage.credentials.secret.expose(), b"storage-secret");
-    assert_eq!(config.custodian.keyring_file, folder.path().join("keyring"));
+    let CustodianSection::Embedded(custodian) = &config.custodian else { panic!("of another kind") };
+    assert_eq!(custodian.keyring_file, folder.path().join("keyring"));
     let name = LogicalBucket::new("records").expect("legal");
     let bucket = config.buckets.find(&name).expect("configured");
     assert_eq!(bucket.physical, "va-records");
@@ -179,7 +180,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "kind = \"embedded\"",
         "kind = \"bao\"",
-        "proxy.toml:12: [custodian.kind] not a known value; write one of: embedded",
+        "proxy.toml:12: [custodian.kind] not a known value; write one of: embedded, transit",
     ),
     (
         "kind = \"embedded\"",

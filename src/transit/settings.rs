@@ -13,7 +13,7 @@ use http::uri::{Authority, Scheme};
 use crate::net::tls::{ClientTls, TlsError};
 
 /// Most addresses of one custodian.
-const ADDRESSES_MAX: usize = 16;
+pub const ADDRESSES_MAX: usize = 16;
 /// Most bytes of a mount's path.
 const MOUNT_MAX: usize = 128;
 
@@ -81,6 +81,11 @@ impl Address {
             return Err(SettingsError::Plaintext { given: url.to_owned() });
         }
         Ok(Self { scheme, authority })
+    }
+
+    /// Whether what is said to it is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
     }
 
     /// `path` after `/v1/`, of names that need no escaping.
@@ -182,7 +187,7 @@ impl TransitSettings {
             Authentication::Certificate | Authentication::CertificateLogin { .. } => true,
             Authentication::TokenFile(_) => false,
         };
-        let encrypted = self.addresses.iter().all(|address| address.scheme == Scheme::HTTPS);
+        let encrypted = self.addresses.iter().all(Address::is_tls);
         if by_certificate && (self.tls.identity.is_none() || !encrypted) {
             return Err(SettingsError::NoCertificate);
         }

@@ -45,7 +45,10 @@ pub enum TokenFileError {
 }
 
 /// Reads the token, without the white space around it.
-pub(super) fn read(path: &Path) -> Result<SecretBytes, TokenFileError> {
+///
+/// # Errors
+/// [`TokenFileError`] says what is wrong with the file.
+pub fn read(path: &Path) -> Result<SecretBytes, TokenFileError> {
     let failed = |source| TokenFileError::Read { path: path.into(), source };
     let file = File::open(path).map_err(failed)?;
     refuse_open_to_all(path, &file)?;

@@ -48,6 +48,7 @@ metadata_limit_bytes = 2048
 
 # The custodian in this process: whoever controls the proxy's machine then controls the KEKs too.
 [custodian]
+# "transit" leaves the KEKs with an OpenBao or Vault server: docs/OPERATING.md.
 kind = "embedded"
 keyring_file = "{keyring}"
 passphrase_file = "{passphrase}"
