@@ -3,6 +3,8 @@
 //! The server's texts decide what an error means (`src/transit/refusal.rs`): this is where they are held against the real ones.
 //! `tests/run` installs OpenBao and runs these; by hand: `CLAVIGER_BAO=/path/to/bao cargo test --test transit -- --ignored`.
 
+#[path = "transit/demo.rs"]
+mod demo;
 #[path = "transit/openbao.rs"]
 mod openbao;
 

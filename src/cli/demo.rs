@@ -20,12 +20,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::application::Application;
-use self::home::{Home, StorageAccess};
+use self::home::{CustodianAccess, Home, StorageAccess};
 use self::storage_server::StorageServer;
 use super::{Usage, asked_to_end, runtime, wiring};
 use crate::config;
 use crate::storage::Endpoint;
 use crate::telemetry::{self, LogFormat};
+use crate::transit::settings::Address;
 
 /// The port that is tried first, so that it stays the same from run to run.
 const USUAL_PORT: u16 = 9443;
@@ -52,6 +53,16 @@ pub(super) struct Arguments {
     /// The region there
     #[arg(long, value_name = "NAME", default_value = "us-east-1", requires = "storage_url")]
     storage_region: String,
+    /// Use this OpenBao or Vault server instead of the embedded custodian; make the KEK first, with
+    /// `bao write transit/keys/demo derived=true`
+    #[arg(long, value_name = "URL", requires = "custodian_token_file")]
+    custodian_url: Option<String>,
+    /// The CA certificates to trust there; without it, the public ones
+    #[arg(long, value_name = "FILE", requires = "custodian_url")]
+    custodian_ca_file: Option<PathBuf>,
+    /// The file with a token for it
+    #[arg(long, value_name = "FILE", requires = "custodian_url")]
+    custodian_token_file: Option<PathBuf>,
     /// End after the show
     #[arg(long)]
     once: bool,
@@ -64,6 +75,9 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
     if let Some(url) = &arguments.storage_url {
         Endpoint::parse(url, false).map_err(|error| Usage(error.to_string()))?;
     }
+    if let Some(url) = &arguments.custodian_url {
+        Address::parse(url).map_err(|error| Usage(error.to_string()))?;
+    }
     telemetry::init(LogFormat::Text, LOG_FILTER).map_err(|error| Usage(error.to_string()))?;
     runtime()?.block_on(demonstrate(&arguments))
 }
@@ -75,7 +89,7 @@ async fn demonstrate(arguments: &Arguments) -> Result<()> {
     let address = reachable(listener.local_addr()?);
     home.furnish(address.ip())?;
     let (storage, storage_server) = storage(arguments, &home).await?;
-    let config_file = home.write_config(address, &storage)?;
+    let config_file = home.write_config(address, &storage, &custodian(arguments, &home)?)?;
 
     let proxy = wiring::prepare(config::load(&config_file)?, listener).await?;
     let operator = proxy.storage.clone();
@@ -151,6 +165,19 @@ async fn storage(arguments: &Arguments, home: &Home) -> Result<(StorageAccess, O
     let access_key = home::STORAGE_ACCESS_KEY.to_owned();
     let access = StorageAccess { url, region: "us-east-1".to_owned(), access_key, secret_file };
     Ok((access, Some(Running::start(|end| server.serve(ended(end))))))
+}
+
+/// The custodian that was asked for, or the embedded one.
+fn custodian(arguments: &Arguments, home: &Home) -> Result<CustodianAccess> {
+    let (Some(url), Some(token_file)) = (&arguments.custodian_url, &arguments.custodian_token_file) else {
+        home.own_custodian()?;
+        return Ok(CustodianAccess::Embedded);
+    };
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).with_context(|| format!("cannot resolve the path {}", path.display()))
+    };
+    let ca_file = arguments.custodian_ca_file.as_ref().map(absolute).transpose()?;
+    Ok(CustodianAccess::Transit { url: url.clone(), ca_file, token_file: absolute(token_file)? })
 }
 
 async fn ended(mut end: watch::Receiver<bool>) {

@@ -38,6 +38,14 @@ pub(super) struct Home {
     temporary: Option<TempDir>,
 }
 
+/// Who holds the KEK.
+pub(super) enum CustodianAccess {
+    /// One in this process, with its files in the folder.
+    Embedded,
+    /// One on the network that speaks Transit, where the KEK exists.
+    Transit { url: String, ca_file: Option<PathBuf>, token_file: PathBuf },
+}
+
 /// How the storage server is reached.
 pub(super) struct StorageAccess {
     pub(super) url: String,
@@ -86,7 +94,7 @@ impl Home {
         self.path(ENVIRONMENT)
     }
 
-    /// Makes the certificates, keys and secrets that are not there yet.
+    /// Makes the certificates and secrets that are not there yet.
     pub(super) fn furnish(&self, address: IpAddr) -> Result<()> {
         init::make_folders(&self.dir)?;
         self.certificates(address)?;
@@ -94,6 +102,11 @@ impl Home {
         if !secret.exists() {
             write_private(&secret, init::new_secret()?.as_bytes())?;
         }
+        Ok(())
+    }
+
+    /// Makes the embedded custodian's files if they are not there yet.
+    pub(super) fn own_custodian(&self) -> Result<()> {
         if !self.path(names::KEYRING).exists() {
             // Left behind by a run that did not come to the key store: it opens nothing.
             self.remove(&[names::PASSPHRASE])?;
@@ -139,9 +152,14 @@ impl Home {
     }
 
     /// Writes the proxy's configuration and returns its path.
-    pub(super) fn write_config(&self, address: SocketAddr, storage: &StorageAccess) -> Result<PathBuf> {
+    pub(super) fn write_config(
+        &self,
+        address: SocketAddr,
+        storage: &StorageAccess,
+        custodian: &CustodianAccess,
+    ) -> Result<PathBuf> {
         let path = self.path(names::CONFIG);
-        replace_private(&path, configuration(address, storage).as_bytes())?;
+        replace_private(&path, configuration(address, storage, custodian).as_bytes())?;
         Ok(path)
     }
 
@@ -198,8 +216,35 @@ pub(super) fn read_secret(path: &Path) -> Result<SecretBytes> {
     read().with_context(|| format!("cannot read the secret in {}", path.display()))
 }
 
-fn configuration(address: SocketAddr, storage: &StorageAccess) -> String {
-    let text = |value: &str| toml::Value::from(value).to_string();
+impl CustodianAccess {
+    /// As the lines of `[custodian]`.
+    fn to_text(&self) -> String {
+        match self {
+            Self::Embedded => format!(
+                "kind = \"embedded\"\nkeyring_file = \"{}\"\npassphrase_file = \"{}\"\naudit_file = \"{}\"",
+                names::KEYRING,
+                names::PASSPHRASE,
+                names::AUDIT
+            ),
+            Self::Transit { url, ca_file, token_file } => {
+                let ca_file = ca_file.as_ref().map(|path| format!("ca_file = {}\n", text(&path.to_string_lossy())));
+                format!(
+                    "kind = \"transit\"\nurls = [{}]\n{}token_file = {}",
+                    text(url),
+                    ca_file.unwrap_or_default(),
+                    text(&token_file.to_string_lossy())
+                )
+            }
+        }
+    }
+}
+
+/// As a value in TOML.
+fn text(value: &str) -> String {
+    toml::Value::from(value).to_string()
+}
+
+fn configuration(address: SocketAddr, storage: &StorageAccess, custodian: &CustodianAccess) -> String {
     format!(
         r#"{OURS}
 # A deployment's configuration is written by `claviger init`.
@@ -218,10 +263,7 @@ access_key = {access_key}
 secret_key_file = {secret_file}
 
 [custodian]
-kind = "embedded"
-keyring_file = "{keyring}"
-passphrase_file = "{passphrase}"
-audit_file = "{audit}"
+{custodian}
 
 [default_bucket]
 kek = "{KEK}"
@@ -242,9 +284,7 @@ access = ["read", "write", "delete", "list", "bucket", "configure"]
         region = text(&storage.region),
         access_key = text(&storage.access_key),
         secret_file = text(&storage.secret_file.to_string_lossy()),
-        keyring = names::KEYRING,
-        passphrase = names::PASSPHRASE,
-        audit = names::AUDIT,
+        custodian = custodian.to_text(),
         client_secret = names::CLIENT_SECRET,
     )
 }

@@ -31,11 +31,26 @@ fn what_it_writes_is_a_right_configuration_and_a_second_demo_uses_the_same_keys(
     let demo = || {
         let home = Home::open(Some(&odd(&root))).expect("opens");
         home.furnish(address().ip()).expect("furnishes");
-        let file = home.write_config(address(), &storage(&home)).expect("writes");
+        home.own_custodian().expect("makes keys");
+        let file = home.write_config(address(), &storage(&home), &CustodianAccess::Embedded).expect("writes");
         check_custodian(&config::load(&file).expect("right")).expect("the KEK is there");
         kept.map(|name| std::fs::read(home.path(name)).expect(name))
     };
     assert_eq!(demo(), demo());
+}
+
+#[test]
+fn with_a_custodian_elsewhere_there_are_no_keks_here_and_checking_asks_nobody() {
+    let root = tempfile::tempdir().expect("a folder");
+    let home = Home::open(Some(&odd(&root))).expect("opens");
+    home.furnish(address().ip()).expect("furnishes");
+    let token_file = home.path("a \"token\"");
+    write_private(&token_file, b"s.token\n").expect("writes");
+    let (url, ca_file) = ("https://nobody.invalid:8200".to_owned(), Some(home.path(names::CA)));
+    let custodian = CustodianAccess::Transit { url, ca_file, token_file };
+    let file = home.write_config(address(), &storage(&home), &custodian).expect("writes");
+    check_custodian(&config::load(&file).expect("right")).expect("nothing is asked for");
+    assert!(!home.path(names::KEYRING).exists());
 }
 
 #[test]
