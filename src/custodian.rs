@@ -1,4 +1,4 @@
-//! The custodian's engine: KEKs, the sealed file they live in, and the audit entry before each use.
+//! The custodian: KEKs, the seal and the store that they live behind, and the audit entry before each use.
 //!
 //! What is here runs inside the proxy's process ([`embedded`]), for demonstration and tests only: whoever controls that
 //! process then holds the KEKs too. The engine itself does not care who calls it.

@@ -62,25 +62,30 @@ impl Passphrase {
     /// # Errors
     /// [`PassphraseError`].
     pub fn from_file(path: &Path) -> Result<Self, PassphraseError> {
-        let failed = |source| PassphraseError::Io { path: path.to_owned(), source };
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(PassphraseError::NotAFile(path.to_owned()));
-        }
-        let file = File::open(path).map_err(failed)?;
-        // Of the open file, so that it is the one that is read.
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-        if mode & 0o007 != 0 {
-            return Err(PassphraseError::OpenToAll { path: path.to_owned(), mode });
-        }
-        // With room enough from the start, no copy is left behind by growing.
-        let mut bytes = Vec::with_capacity(PASSPHRASE_MAX + 64);
-        file.take(PASSPHRASE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-        Self::new(bytes)
+        Self::new(read_private(path)?)
     }
 
     pub(super) fn expose(&self) -> &[u8] {
         self.0.expose()
     }
+}
+
+/// At most one byte more than [`PASSPHRASE_MAX`] of a file that must be closed to others.
+pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, PassphraseError> {
+    let failed = |source| PassphraseError::Io { path: path.to_owned(), source };
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(PassphraseError::NotAFile(path.to_owned()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    // Of the open file, so that it is the one that is read.
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        return Err(PassphraseError::OpenToAll { path: path.to_owned(), mode });
+    }
+    // With room enough from the start, no copy is left behind by growing.
+    let mut bytes = Vec::with_capacity(PASSPHRASE_MAX + 64);
+    file.take(PASSPHRASE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
