@@ -8,8 +8,10 @@
 
 pub mod audit;
 pub mod authorise;
+pub mod barrier;
 pub mod embedded;
 pub mod engine;
 pub mod keyring;
 pub mod passphrase;
 pub mod seal;
+pub mod store;

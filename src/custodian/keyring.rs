@@ -7,6 +7,7 @@
 //! **Invariant:** nothing is done with a key without a [`Permit`].
 
 mod codec;
+mod stored;
 
 use std::collections::BTreeMap;
 

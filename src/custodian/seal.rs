@@ -49,6 +49,12 @@ impl RootKey {
         random_secret().map(Self)
     }
 
+    /// Always the same, for tests in several processes.
+    #[cfg(test)]
+    pub(super) fn of(bytes: &[u8; 32]) -> Self {
+        Self(Secret::from_slice(bytes).expect("not zeros"))
+    }
+
     pub(super) fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }

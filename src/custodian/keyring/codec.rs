@@ -1,7 +1,7 @@
-//! The keyring as bytes, which only ever leave memory encrypted.
+//! The keyring, or one KEK of it, as bytes, which only ever leave memory encrypted.
 //!
-//! Deterministic CBOR: `["claviger/1 keyring", [[name, disabled, oldest opened version, [[number, created, key], …]], …]]`,
-//! names and numbers ascending.
+//! Deterministic CBOR: `["claviger/1 keyring", [kek, …]]` and `["claviger/1 kek", kek]`, where
+//! `kek = [name, disabled, oldest opened version, [[number, created, key], …]]`, names and numbers ascending.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use crate::secret::Secret;
 use super::{KEKS_MAX, Kek, Keyring, VERSIONS_MAX, Version};
 
 const LABEL: &str = "claviger/1 keyring";
+const KEK_LABEL: &str = "claviger/1 kek";
 /// More than the frame takes, a KEK beside its versions, and a version.
 const ROOM: [usize; 3] = [64, 128, 64];
 
@@ -35,14 +36,28 @@ impl Keyring {
 
     fn write(&self, e: &mut Encoder<&mut Vec<u8>>) -> Result<(), Error<Infallible>> {
         e.array(2)?.str(LABEL)?.array(self.keks.len() as u64)?;
-        for (name, kek) in &self.keks {
-            e.array(4)?.str(name.as_str())?.bool(kek.disabled)?.u32(kek.min_decryption.number())?;
-            e.array(kek.versions.len() as u64)?;
-            for (number, version) in &kek.versions {
-                e.array(3)?.u32(number.number())?.i64(version.created_unix_s)?.bytes(version.key.expose())?;
-            }
+        self.keks.iter().try_for_each(|(name, kek)| write_kek(e, name, kek))
+    }
+
+    /// The bytes of one KEK, zeroized on drop: what a store keeps as one record.
+    pub(in crate::custodian) fn kek_to_bytes(&self, name: &KekName) -> Option<Zeroizing<Vec<u8>>> {
+        let (name, kek) = self.keks.get_key_value(name)?;
+        Some(kek_to_bytes(name, kek))
+    }
+
+    /// Takes in what [`Keyring::kek_to_bytes`] gave, in the place of the KEK of that name if there is one.
+    pub(in crate::custodian) fn insert_kek(&mut self, bytes: &[u8]) -> Result<KekName, NotCanonical> {
+        let mut d = Decoder::new(bytes);
+        if d.array()? != Some(2) || d.str()? != KEK_LABEL {
+            return Err(NotCanonical);
         }
-        Ok(())
+        let (name, kek) = kek(&mut d)?;
+        let full = self.keks.len() >= KEKS_MAX && !self.keks.contains_key(&name);
+        if full || *kek_to_bytes(&name, &kek) != bytes {
+            return Err(NotCanonical);
+        }
+        self.keks.insert(name.clone(), kek);
+        Ok(name)
     }
 
     /// Reads what [`Keyring::to_bytes`] wrote, and nothing else.
@@ -60,6 +75,29 @@ impl Keyring {
         // Anything not deterministic (order, duplicates, long forms, bytes after the end) comes out differently.
         if *keyring.to_bytes() == bytes { Ok(keyring) } else { Err(NotCanonical) }
     }
+}
+
+fn write_kek(e: &mut Encoder<&mut Vec<u8>>, name: &KekName, kek: &Kek) -> Result<(), Error<Infallible>> {
+    e.array(4)?.str(name.as_str())?.bool(kek.disabled)?.u32(kek.min_decryption.number())?;
+    e.array(kek.versions.len() as u64)?;
+    for (number, version) in &kek.versions {
+        e.array(3)?.u32(number.number())?.i64(version.created_unix_s)?.bytes(version.key.expose())?;
+    }
+    Ok(())
+}
+
+fn kek_to_bytes(name: &KekName, kek: &Kek) -> Zeroizing<Vec<u8>> {
+    let [frame, per_kek, per_version] = ROOM;
+    let room = frame + per_kek + kek.versions.len() * per_version;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    let mut write = || -> Result<(), Error<Infallible>> {
+        let mut e = Encoder::new(&mut *bytes);
+        e.array(2)?.str(KEK_LABEL)?;
+        write_kek(&mut e, name, kek)
+    };
+    write().expect("writing to memory does not fail");
+    assert!(bytes.len() <= room, "the room for a KEK is reckoned too small");
+    bytes
 }
 
 fn length(d: &mut Decoder<'_>, most: usize) -> Result<usize, NotCanonical> {
@@ -117,6 +155,22 @@ mod tests {
         }
         assert!(Keyring::parse(&[&bytes[..], b"\0"].concat()).is_err());
         assert!(Keyring::parse(&Keyring::default().to_bytes()).is_ok());
+    }
+
+    #[test]
+    fn keks_come_back_one_by_one() {
+        let (keyring, mut other) = (keyring(), Keyring::default());
+        for info in keyring.list() {
+            let bytes = keyring.kek_to_bytes(&info.name).expect("is there");
+            assert_eq!(other.insert_kek(&bytes).expect("parses"), info.name);
+            for cut in 0..bytes.len() {
+                assert!(other.insert_kek(&bytes[..cut]).is_err(), "cut at {cut}");
+            }
+            assert!(other.insert_kek(&[&bytes[..], b"\0"].concat()).is_err());
+        }
+        assert_eq!(*other.to_bytes(), *keyring.to_bytes());
+        assert!(keyring.kek_to_bytes(&KekName::new("unknown").expect("legal")).is_none());
+        assert!(other.insert_kek(&keyring.to_bytes()).is_err());
     }
 
     #[test]

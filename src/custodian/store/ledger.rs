@@ -1,0 +1,152 @@
+//! The branch ledger: every branch key that the custodian generated or rewrapped, with a backup copy of its wrapped form.
+//!
+//! A row's plaintext is `["claviger/1 ledger", id, KEK, KEK version, wrapped, context hash, created]` in deterministic CBOR; in the
+//! clear stand the ids of branch key and KEK, which tell no names, and the KEK version, to count by.
+//!
+//! **Invariant:** rows are added and never changed. Each is authentic by itself; the ledger is not part of the epoch's account,
+//! because every generated branch key would then wait for every other: that none was removed, the audit log tells.
+
+use minicbor::decode::Decoder;
+
+use crate::cbor::{self, NotCanonical};
+use crate::custody::wrapped::WrappedKey;
+use crate::names::{BranchId, KekName, KekVersion};
+
+use super::error::{Corruption, StoreError};
+use super::sealed::SealedStore;
+use super::{BRANCHES_MAX, BranchRange, BranchRow, Kind, RowId};
+
+const LABEL: &str = "claviger/1 ledger";
+
+/// A branch key under one version of its KEK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// The branch key.
+    pub id: BranchId,
+    /// The KEK that it is wrapped under.
+    pub kek: KekName,
+    /// Its wrapped form, with the KEK's version.
+    pub wrapped: WrappedKey,
+    /// SHA-256 of the bytes of the context that it is bound to.
+    pub context_hash: [u8; 32],
+    /// When it was generated or rewrapped, in seconds since 1970.
+    pub created_unix_s: i64,
+}
+
+impl LedgerEntry {
+    fn to_bytes(&self) -> Vec<u8> {
+        cbor::encode(|e| {
+            e.array(7)?.str(LABEL)?.bytes(self.id.as_bytes())?.str(self.kek.as_str())?;
+            e.u32(self.wrapped.version().number())?.bytes(self.wrapped.bytes())?;
+            e.bytes(&self.context_hash)?.i64(self.created_unix_s)?;
+            Ok(())
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        cbor::parse(bytes, Self::read, Self::to_bytes)
+    }
+
+    fn read(d: &mut Decoder<'_>) -> Result<Self, NotCanonical> {
+        if d.array()? != Some(7) || d.str()? != LABEL {
+            return Err(NotCanonical);
+        }
+        let id = BranchId::from_bytes(d.bytes()?.try_into().map_err(|_| NotCanonical)?);
+        let kek = KekName::new(d.str()?).map_err(|_| NotCanonical)?;
+        let version = KekVersion::new(d.u32()?).ok_or(NotCanonical)?;
+        let wrapped = WrappedKey::new(version, d.bytes()?.to_vec()).map_err(|_| NotCanonical)?;
+        let context_hash = d.bytes()?.try_into().map_err(|_| NotCanonical)?;
+        Ok(Self { id, kek, wrapped, context_hash, created_unix_s: d.i64()? })
+    }
+}
+
+/// Where the next page of the ledger starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(RowId);
+
+/// Some entries of the ledger.
+#[derive(Debug)]
+pub struct LedgerPage {
+    /// The entries, in no order that means anything.
+    pub entries: Vec<LedgerEntry>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+impl SealedStore {
+    /// Adds up to 1,000 entries, all or none. An entry of a branch key and KEK version that is there already is left as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn append_branches(&self, entries: &[LedgerEntry]) -> Result<(), StoreError> {
+        if entries.len() > BRANCHES_MAX {
+            return Err(StoreError::TooLarge);
+        }
+        let rows = entries.iter().map(|entry| self.seal_entry(entry)).collect::<Result<_, _>>()?;
+        self.store.append_branches(rows).await
+    }
+
+    /// All entries of one branch key, by ascending KEK version.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn branch(&self, id: BranchId) -> Result<Vec<LedgerEntry>, StoreError> {
+        let rows = self.store.branch(self.barrier.id(Kind::Branch, id.as_bytes())).await?;
+        rows.iter().map(|row| self.open_entry(row)).collect()
+    }
+
+    /// Entries under one version of a KEK, at most 1,000 at a time. What is added while reading may be missed: read again for what
+    /// must not be.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn branches(
+        &self,
+        kek: &KekName,
+        version: KekVersion,
+        from: Option<Cursor>,
+    ) -> Result<LedgerPage, StoreError> {
+        let range = BranchRange {
+            kek: self.barrier.id(Kind::Kek, kek.as_str().as_bytes()),
+            kek_version: version.number(),
+            after: from.map(|Cursor(after)| after),
+            limit: BRANCHES_MAX,
+        };
+        let rows = self.store.branches(range).await?;
+        let next = rows.last().filter(|_| rows.len() == BRANCHES_MAX).map(|row| Cursor(row.id));
+        let entries = rows.iter().map(|row| self.open_entry(row)).collect::<Result<_, _>>()?;
+        Ok(LedgerPage { entries, next })
+    }
+
+    /// How many entries there are under each version of a KEK, by ascending version.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_branches(&self, kek: &KekName) -> Result<Vec<(KekVersion, u64)>, StoreError> {
+        let counts = self.store.count_branches(self.barrier.id(Kind::Kek, kek.as_str().as_bytes())).await?;
+        let version = |number| KekVersion::new(number).ok_or(StoreError::Corrupt(Corruption::Row));
+        counts.into_iter().map(|(number, count)| Ok((version(number)?, count))).collect()
+    }
+
+    fn seal_entry(&self, entry: &LedgerEntry) -> Result<BranchRow, StoreError> {
+        let id = self.barrier.id(Kind::Branch, entry.id.as_bytes());
+        let kek = self.barrier.id(Kind::Kek, entry.kek.as_str().as_bytes());
+        let kek_version = entry.wrapped.version().number();
+        let sealed = self.barrier.seal(Kind::Branch, &id, &place(&kek, kek_version), &entry.to_bytes())?;
+        Ok(BranchRow { id, kek, kek_version, sealed })
+    }
+
+    fn open_entry(&self, row: &BranchRow) -> Result<LedgerEntry, StoreError> {
+        let corrupt = StoreError::Corrupt(Corruption::Row);
+        let opened = self.barrier.open(Kind::Branch, &row.id, &place(&row.kek, row.kek_version), &row.sealed);
+        let Ok(entry) = opened.map_err(|_| NotCanonical).and_then(|bytes| LedgerEntry::parse(&bytes)) else {
+            return Err(corrupt);
+        };
+        if entry.wrapped.version().number() == row.kek_version { Ok(entry) } else { Err(corrupt) }
+    }
+}
+
+/// An entry is bound to its KEK and version.
+fn place(kek: &RowId, kek_version: u32) -> Vec<u8> {
+    [kek.as_bytes().as_slice(), &kek_version.to_be_bytes()].concat()
+}
