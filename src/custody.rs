@@ -20,6 +20,7 @@ pub mod keys;
 pub mod lease;
 pub mod reason;
 mod revocation;
+pub mod watch;
 pub mod wrapped;
 
 use futures_util::future::BoxFuture;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::names::KekName;
 use crate::secret::Secret;
 
+use super::caller::Caller;
 use super::context::BranchContext;
 use super::wrapped::WrappedKey;
 
@@ -58,31 +59,79 @@ impl Material {
     }
 }
 
-/// A branch key and the end of one caller's lease on it.
+/// That the custodian let one caller use a branch key, until it says otherwise.
+pub(super) struct Right {
+    material: Arc<Material>,
+    caller: Caller,
+    ended: AtomicBool,
+    revoked: AtomicBool,
+}
+
+impl Right {
+    pub(super) fn new(material: Arc<Material>, caller: Caller) -> Self {
+        Self { material, caller, ended: AtomicBool::new(false), revoked: AtomicBool::new(false) }
+    }
+
+    pub(super) fn material(&self) -> &Arc<Material> {
+        &self.material
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The custodian has to be asked again before the next use.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn revoke(&self) {
+        self.revoked.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire) || self.material.is_revoked()
+    }
+
+    /// Neither ended nor revoked.
+    pub(super) fn is_good(&self) -> bool {
+        !self.is_ended() && !self.is_revoked()
+    }
+}
+
+/// A branch key and one caller's lease on it.
 #[derive(Clone)]
 pub struct BranchKey {
-    material: Arc<Material>,
+    right: Arc<Right>,
     ends: Instant,
 }
 
 impl BranchKey {
-    pub(super) fn new(material: Arc<Material>, ends: Instant) -> Self {
-        Self { material, ends }
+    pub(super) fn new(right: Arc<Right>, ends: Instant) -> Self {
+        Self { right, ends }
     }
 
     /// The KEK that it is wrapped under.
     pub fn kek(&self) -> &KekName {
-        &self.material.kek
+        &self.right.material.kek
     }
 
     /// The context that it is bound to.
     pub fn context(&self) -> &BranchContext {
-        &self.material.context
+        &self.right.material.context
     }
 
     /// Its wrapped form, as it goes into envelopes.
     pub fn wrapped(&self) -> &WrappedKey {
-        &self.material.wrapped
+        &self.right.material.wrapped
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        self.right.caller()
     }
 
     /// The key, to wrap or unwrap a DEK with now. Do not hold on to it.
@@ -90,7 +139,7 @@ impl BranchKey {
     /// # Errors
     /// [`Revoked`].
     pub fn secret(&self) -> Result<&Secret<32>, Revoked> {
-        if self.is_usable() { Ok(&self.material.secret) } else { Err(Revoked) }
+        if self.is_usable() { Ok(&self.right.material.secret) } else { Err(Revoked) }
     }
 
     /// Whether [`BranchKey::secret`] would give the key now.
@@ -100,12 +149,18 @@ impl BranchKey {
     ///
     /// [`BranchKeys::for_reading`]: super::keys::BranchKeys::for_reading
     pub fn is_usable(&self) -> bool {
-        !self.is_revoked() && Instant::now() < self.ends
+        self.right.is_good() && Instant::now() < self.ends
     }
 
-    /// Whether somebody revoked it. Running streams check this at each segment; it is one atomic load.
+    /// Whether somebody revoked it. Running streams check this at each segment; it is two atomic loads.
     pub fn is_revoked(&self) -> bool {
-        self.material.is_revoked()
+        self.right.is_revoked()
+    }
+
+    /// Whether the lease was ended ahead of its time: what the custodian said before may hold no longer, and it has to be
+    /// asked again.
+    pub fn is_ended(&self) -> bool {
+        self.right.is_ended()
     }
 }
 
@@ -163,8 +218,9 @@ mod tests {
 
     fn leased() -> BranchKey {
         let secret = Secret::from_slice(&[9; 32]).expect("a key");
-        let material = Material::new(fake::kek(), fake::context(1), fake::garbage(1), secret);
-        BranchKey::new(Arc::new(material), Instant::now() + Duration::from_secs(300))
+        let material = Arc::new(Material::new(fake::kek(), fake::context(1), fake::garbage(1), secret));
+        let right = Arc::new(Right::new(material, fake::caller("alice")));
+        BranchKey::new(right, Instant::now() + Duration::from_secs(300))
     }
 
     #[tokio::test(start_paused = true)]
@@ -181,9 +237,19 @@ mod tests {
     async fn the_key_is_gone_for_every_holder_when_revoked() {
         let key = leased();
         let held = key.clone();
-        key.material.revoke();
+        key.right.material.revoke();
         assert_eq!(held.secret().err(), Some(Revoked));
         assert!(held.is_revoked());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_callers_right_ends_or_is_revoked_alone() {
+        let (key, ends) = (leased(), Instant::now() + Duration::from_secs(300));
+        let others = BranchKey::new(Arc::new(Right::new(Arc::clone(&key.right.material), fake::caller("bob"))), ends);
+        key.right.end();
+        assert_eq!((key.is_usable(), key.is_ended(), key.is_revoked()), (false, true, false));
+        key.right.revoke();
+        assert!(key.is_revoked() && others.is_usable() && !others.is_ended());
     }
 
     #[tokio::test]

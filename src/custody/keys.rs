@@ -29,6 +29,8 @@ use super::context::BranchContext;
 use super::derivation::DerivationError;
 use super::directory::{Directory, DirectoryError};
 use super::lease::LeaseSettings;
+use super::revocation::Act;
+use super::watch::{Gate, WatchLost};
 use super::wrapped::WrappedKey;
 use super::{Custodian, CustodyError};
 
@@ -77,6 +79,12 @@ impl BranchKeyError {
 impl From<CustodyError> for BranchKeyError {
     fn from(error: CustodyError) -> Self {
         Self::Custody(Arc::new(error))
+    }
+}
+
+impl From<WatchLost> for BranchKeyError {
+    fn from(error: WatchLost) -> Self {
+        CustodyError::Unreachable(error.into()).into()
     }
 }
 
@@ -134,6 +142,7 @@ impl BranchKeys {
         caller: &Caller,
         bytes_estimate: u64,
     ) -> Result<WritingKey, BranchKeyError> {
+        self.lessor.gate.check()?;
         let id = slot::SlotId { kek: kek.clone(), purpose, bucket: bucket.clone() };
         self.writing.key(id, caller, bytes_estimate).await
     }
@@ -154,15 +163,40 @@ impl BranchKeys {
         envelope_copy: &WrappedKey,
         caller: &Caller,
     ) -> Result<ReadingKey, BranchKeyError> {
+        self.lessor.gate.check()?;
         let id = reading::ReadId { kek: kek.clone(), context: context.clone(), caller: caller.clone() };
         self.reading.key(id, envelope_copy).await
     }
 
+    /// Whether the holder of `key`, whose lease [ended](super::branch::BranchKey::is_ended) before its time, may still write under that KEK.
+    ///
+    /// # Errors
+    /// [`BranchKeyError`]: no, or nobody knows.
+    pub async fn may_still_write(&self, key: &WritingKey) -> Result<(), BranchKeyError> {
+        let BranchContext { purpose, bucket, .. } = key.context();
+        self.for_writing(key.kek(), *purpose, bucket, key.caller(), 0).await.map(drop)
+    }
+
     /// Makes all that `revocation` covers unusable now, also in streams under way, and drops it from memory.
     pub fn revoke(&self, revocation: &Revocation) {
-        self.lessor.revoke(revocation);
-        self.reading.forget_revoked();
-        self.writing.forget_revoked();
+        self.act(Act::Revoke, revocation);
         tracing::info!(?revocation, "branch keys revoked");
+    }
+
+    /// Ends all leases that `covered` covers now, because what the custodian once allowed may be denied by now: it is asked
+    /// again before the next use. Streams under way go on if it then says yes.
+    pub fn end_leases(&self, covered: &Revocation) {
+        self.act(Act::End, covered);
+        tracing::debug!(?covered, "leases ended; the custodian is asked again");
+    }
+
+    fn act(&self, act: Act, covered: &Revocation) {
+        self.lessor.act(act, covered);
+        self.reading.forget_unusable();
+        self.writing.forget_unusable();
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.lessor.gate
     }
 }

@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::custody::branch::{Revoked, WritingKey};
+use crate::custody::keys::{BranchKeyError, BranchKeys};
 use crate::format::body::SingleSealer;
 use crate::format::ciphertext::CipherBytes;
 use crate::format::size;
@@ -41,22 +44,59 @@ pub(super) struct EncryptingBody {
     plaintext: Plaintext,
     sealer: Option<SingleSealer>,
     key: WritingKey,
+    keys: BranchKeys,
     at_hand: Bytes,
     sealed: VecDeque<CipherBytes>,
     left: u64,
     outcome: Outcome,
+    /// All plaintext is there and is what it should be.
+    verified: Option<Verified>,
+    /// The mutex makes it shareable between threads; it is only ever reached exclusively.
+    renewal: Mutex<Option<Renewal>>,
 }
 
+type Renewal = BoxFuture<'static, Result<(), BranchKeyError>>;
+
 impl EncryptingBody {
-    pub(super) fn new(plaintext: Plaintext, sealer: SingleSealer, key: WritingKey, outcome: Outcome) -> Self {
+    pub(super) fn new(
+        plaintext: Plaintext,
+        sealer: SingleSealer,
+        (key, keys): (WritingKey, BranchKeys),
+        outcome: Outcome,
+    ) -> Self {
         let left = size::stored(plaintext.length());
-        Self { plaintext, sealer: Some(sealer), key, at_hand: Bytes::new(), sealed: VecDeque::new(), left, outcome }
+        let (at_hand, sealed) = (Bytes::new(), VecDeque::new());
+        let (sealer, verified, renewal) = (Some(sealer), None, Mutex::new(None));
+        Self { plaintext, sealer, key, keys, at_hand, sealed, left, outcome, verified, renewal }
+    }
+
+    /// Ready once the last bytes may be given: where the lease was ended while the upload ran, the custodian is asked again.
+    fn poll_good(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+        if self.key.is_ended() && !self.key.is_revoked() {
+            let slot = self.renewal.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let renewal = slot.get_or_insert_with(|| {
+                let (keys, key) = (self.keys.clone(), self.key.clone());
+                async move { keys.may_still_write(&key).await }.boxed()
+            });
+            ready!(renewal.poll_unpin(context))?;
+        }
+        // Also when that happened while the custodian was asked.
+        Poll::Ready(if self.key.is_revoked() { Err(Revoked.into()) } else { Ok(()) })
     }
 
     fn poll_sealed(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<CipherBytes>, UploadError>> {
         loop {
             if let Some(sealed) = self.sealed.pop_front() {
                 return Poll::Ready(Ok(Some(sealed)));
+            }
+            if self.verified.is_some() {
+                ready!(self.poll_good(context))?;
+            }
+            if let Some(verified) = self.verified.take() {
+                let sealer = self.sealer.take().expect("it is there until the end");
+                self.sealed.extend(sealer.finish(Some(&stored_checksum(&verified)))?);
+                self.outcome.set(verified);
+                continue;
             }
             let Some(sealer) = &mut self.sealer else { return Poll::Ready(Ok(None)) };
             if !self.at_hand.is_empty() {
@@ -65,14 +105,7 @@ impl EncryptingBody {
             }
             match ready!(self.plaintext.poll_step(context))? {
                 Step::Data(data) => self.at_hand = data,
-                Step::End(verified) => {
-                    if self.key.is_revoked() {
-                        return Poll::Ready(Err(Revoked.into()));
-                    }
-                    let sealer = self.sealer.take().expect("it is there until the end");
-                    self.sealed.extend(sealer.finish(Some(&stored_checksum(&verified)))?);
-                    self.outcome.set(verified);
-                }
+                Step::End(verified) => self.verified = Some(verified),
             }
         }
     }

@@ -13,6 +13,7 @@ use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::custody::branch::Revoked;
+use crate::custody::keys::BranchKeyError;
 use crate::format::body::SealError;
 use crate::net::body::BodyError;
 use crate::s3::checksum::{Expectations, InvalidPromise, Mismatch, Verified, announced_trailers};
@@ -53,6 +54,9 @@ pub enum UploadError {
     /// The branch key was revoked while the body was under way.
     #[error(transparent)]
     Revoked(#[from] Revoked),
+    /// The lease on it was ended while the body was under way, and not renewed.
+    #[error("the branch key's lease was not renewed")]
+    Lease(#[from] BranchKeyError),
     /// A document is longer than any of its kind.
     #[error("the document is longer than {limit} bytes")]
     DocumentTooLarge {

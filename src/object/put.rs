@@ -76,7 +76,7 @@ impl Objects {
         if length > IN_MEMORY {
             let request = self.with_envelope(request, &dek, Layout::Single, &metadata, &key, object)?;
             let (outcome, sealer) = (Outcome::default(), SingleSealer::new(dek, length));
-            let body = EncryptingBody::new(plaintext, sealer, key, outcome.clone()).boxed_unsync();
+            let body = EncryptingBody::new(plaintext, sealer, (key, self.keys.clone()), outcome.clone()).boxed_unsync();
             let body = StorageBody::Streaming { length: size::stored(length), body };
             let response = self.send(call, request.body(body)).await?;
             // A refusal may come before the body's end; success may not.
@@ -87,6 +87,12 @@ impl Objects {
             return Ok((response, verified));
         }
         let (bytes, verified) = plaintext.collect(usize::try_from(IN_MEMORY).unwrap_or(usize::MAX)).await?;
+        let key = if key.is_ended() {
+            // While the body came; the custodian is asked again.
+            self.keys.for_writing(key.kek(), Purpose::Object, object.bucket.name, call.who.caller(), length).await?
+        } else {
+            key
+        };
         let layout = if bytes.is_empty() { Layout::Empty } else { Layout::Single };
         if layout == Layout::Empty {
             metadata.empty_checksum = Some(stored_checksum(&verified));

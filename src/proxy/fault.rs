@@ -290,6 +290,7 @@ fn upload_fault(error: &UploadError) -> Fault {
             Fault::new(Code::IncompleteBody, "The body does not have the announced length. Nothing was stored.")
         }
         UploadError::Seal(SealError::Footer(_) | SealError::Random) => Fault::saying(Code::InternalError, error),
+        UploadError::Lease(error) => key_fault(error),
         UploadError::Revoked(_) => {
             Fault::new(Code::ServiceUnavailable, "The key was revoked during the upload. Nothing was stored.")
         }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::custody::bounded::Bounded;
-use crate::custody::branch::Material;
+use crate::custody::branch::{Material, Right};
 use crate::custody::caller::Caller;
 use crate::custody::context::BranchContext;
 use crate::custody::derivation::{DerivationError, Verdict, Verdicts, prove_bound};
 use crate::custody::directory::{Directory, DirectoryError};
 use crate::custody::lease::LeaseSettings;
-use crate::custody::revocation::{LiveKeys, Revocation};
+use crate::custody::revocation::{Act, LiveKeys, Revocation};
+use crate::custody::watch::Gate;
 use crate::custody::wrapped::WrappedKey;
 use crate::custody::{Custodian, CustodyError};
 use crate::names::{BranchId, KekName, WriterDomain};
@@ -20,9 +21,9 @@ use crate::names::{BranchId, KekName, WriterDomain};
 use super::BranchKeyError;
 use super::slot::SlotId;
 
-/// A branch key, and when the custodian was asked for it: leases count from there.
+/// The right to a branch key, and when the custodian was asked for it: leases count from there.
 pub(super) struct Granted {
-    pub(super) material: Arc<Material>,
+    pub(super) right: Arc<Right>,
     pub(super) asked: Instant,
 }
 
@@ -33,6 +34,7 @@ pub(super) struct Lessor {
     writer: WriterDomain,
     verdicts: Verdicts,
     live: LiveKeys,
+    pub(super) gate: Gate,
 }
 
 impl Lessor {
@@ -49,12 +51,13 @@ impl Lessor {
             writer,
             verdicts: Verdicts::default(),
             live: LiveKeys::default(),
+            gate: Gate::default(),
         }
     }
 
-    pub(super) fn revoke(&self, revocation: &Revocation) {
+    pub(super) fn act(&self, act: Act, covered: &Revocation) {
         self.verdicts.clear();
-        self.live.revoke(revocation);
+        self.live.act(act, covered);
     }
 
     /// A new branch key, published. One that cannot be published is dropped.
@@ -76,7 +79,7 @@ impl Lessor {
             tracing::warn!(%kek, branch = %id, %error, "a new branch key could not be published and is not used");
         })?;
         let material = self.live.admit(Material::new(kek, context, wrapped, secret), epoch);
-        Ok(Granted { material, asked })
+        Ok(Granted { right: self.live.grant(&material, caller, epoch), asked })
     }
 
     /// Opens `copy`, or what the directory has in its place if its KEK version is too old.
@@ -99,17 +102,21 @@ impl Lessor {
         };
         self.prove(kek, context, &wrapped, caller).await?;
         let material = self.live.admit(Material::new(kek.clone(), context.clone(), wrapped, secret), epoch);
-        if material.is_revoked() {
+        let right = self.live.grant(&material, caller, epoch);
+        if right.is_revoked() {
             return Err(BranchKeyError::Revoked);
         }
-        Ok(Granted { material, asked })
+        Ok(Granted { right, asked })
     }
 
-    /// Asks the custodian whether `caller` may go on using `material`; gives the time of the question.
-    pub(super) async fn authorise(&self, material: &Material, caller: &Caller) -> Result<Instant, CustodyError> {
-        let asked = Instant::now();
+    /// Asks the custodian whether `caller` may go on using `material`.
+    pub(super) async fn authorise(&self, material: &Arc<Material>, caller: &Caller) -> Result<Granted, CustodyError> {
+        let (epoch, asked) = (self.live.epoch(), Instant::now());
         let opened = self.custodian.unwrap(material.kek(), material.context(), material.wrapped(), caller).await?;
-        if material.is(&opened) { Ok(asked) } else { Err(CustodyError::NotAuthentic) }
+        if !material.is(&opened) {
+            return Err(CustodyError::NotAuthentic);
+        }
+        Ok(Granted { right: self.live.grant(material, caller, epoch), asked })
     }
 
     fn not_refused(&self, kek: &KekName) -> Result<(), BranchKeyError> {

@@ -21,6 +21,9 @@ use super::leased::Leased;
 use super::lessor::{Granted, Lessor};
 use super::refusals::Refusals;
 
+/// How often a lease is asked for that ended before its holder got to it.
+const TRIES: usize = 3;
+
 /// What a lease is for. All of the context is in it, so that an entry serves only envelopes that agree in everything.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct ReadId {
@@ -81,6 +84,16 @@ impl ReadCache {
     }
 
     pub(super) async fn key(self: &Arc<Self>, id: ReadId, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
+        for _ in 0..TRIES {
+            let key = self.cached_or_fetched(id.clone(), copy).await?;
+            if key.is_usable() {
+                return Ok(key);
+            }
+        }
+        Err(BranchKeyError::Revoked)
+    }
+
+    async fn cached_or_fetched(self: &Arc<Self>, id: ReadId, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
         if let Some(hit) = self.hit(&id) {
             if hit.refresh {
                 self.refresh(id, hit.key.wrapped().clone());
@@ -140,20 +153,20 @@ impl ReadCache {
     async fn fetch(&self, question: &Question, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
         let ReadId { kek, context, caller } = &question.id;
         let opened = self.lessor.open(kek, context, copy, caller).await;
-        let Granted { material, asked } = opened.inspect_err(|error| {
+        let Granted { right, asked } = opened.inspect_err(|error| {
             if let Some(CustodyError::Denied | CustodyError::Disabled | CustodyError::UnknownKek) = error.custody() {
                 self.withdraw(&question.id);
             }
         })?;
-        self.leased().add(&question.id, &material);
+        self.leased().add(&question.id, right.material());
         let lease = self.lessor.settings.read_lease();
-        let key = ReadingKey::new(BranchKey::new(material, asked + lease));
+        let key = ReadingKey::new(BranchKey::new(right, asked + lease));
         let refresh_from = asked + self.lessor.settings.refresh_after(lease);
         self.entries().insert(question.id.clone(), Entry { key: key.clone(), refresh_from });
         Ok(key)
     }
 
-    pub(super) fn forget_revoked(&self) {
-        self.entries().retain(|_, entry| !entry.key.is_revoked());
+    pub(super) fn forget_unusable(&self) {
+        self.entries().retain(|_, entry| entry.key.is_usable());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::custody::branch::{BranchKey, Material, WritingKey};
+use crate::custody::branch::{BranchKey, Material, Right, WritingKey};
 use crate::custody::caller::Caller;
 use crate::custody::lease::LeaseSettings;
 use crate::names::{KekName, LogicalBucket, Purpose};
@@ -21,6 +21,7 @@ pub(super) struct SlotId {
 }
 
 struct Lease {
+    right: Arc<Right>,
     ends: Instant,
     refresh_from: Instant,
     /// Renewals in the background are let rest until then.
@@ -28,9 +29,13 @@ struct Lease {
 }
 
 impl Lease {
-    fn from(asked: Instant, settings: &LeaseSettings) -> Self {
-        let lease = settings.write_lease();
-        Self { ends: asked + lease, refresh_from: asked + settings.refresh_after(lease), quiet_until: asked }
+    fn new(granted: Granted, settings: &LeaseSettings) -> Self {
+        let (Granted { right, asked }, lease) = (granted, settings.write_lease());
+        Self { right, ends: asked + lease, refresh_from: asked + settings.refresh_after(lease), quiet_until: asked }
+    }
+
+    fn is_good(&self, now: Instant) -> bool {
+        now < self.ends && self.right.is_good()
     }
 }
 
@@ -45,9 +50,9 @@ struct CurrentKey {
 
 impl CurrentKey {
     fn new(granted: Granted, caller: &Caller, settings: &LeaseSettings) -> Self {
-        let Granted { material, asked } = granted;
-        let leases = HashMap::from([(caller.clone(), Lease::from(asked, settings))]);
-        Self { material, born: asked, objects: 0, bytes: 0, leases }
+        let (material, born) = (Arc::clone(granted.right.material()), granted.asked);
+        let leases = HashMap::from([(caller.clone(), Lease::new(granted, settings))]);
+        Self { material, born, objects: 0, bytes: 0, leases }
     }
 
     fn age_s(&self) -> u64 {
@@ -76,7 +81,8 @@ impl CurrentKey {
     }
 
     fn is_fresh_for(&self, caller: &Caller) -> bool {
-        self.leases.get(caller).is_some_and(|lease| Instant::now() < lease.refresh_from)
+        let now = Instant::now();
+        self.leases.get(caller).is_some_and(|lease| lease.is_good(now) && now < lease.refresh_from)
     }
 
     fn take(&mut self, caller: &Caller, bytes: u64, settings: &LeaseSettings) -> Option<Taken> {
@@ -85,27 +91,31 @@ impl CurrentKey {
         }
         let now = Instant::now();
         let (worn, dies) = (self.is_worn(settings), self.dies(settings));
-        let lease = self.leases.get_mut(caller).filter(|lease| now < lease.ends)?;
+        let lease = self.leases.get_mut(caller).filter(|lease| lease.is_good(now))?;
         let ends = lease.ends.min(dies);
         let renew = (worn || now >= lease.refresh_from) && now >= lease.quiet_until;
         if renew {
             lease.quiet_until = now + LeaseSettings::refresh_pause(settings.write_lease());
         }
+        let key = WritingKey::assume_generated(BranchKey::new(Arc::clone(&lease.right), ends));
         self.objects += 1;
         self.bytes = self.bytes.saturating_add(bytes);
-        let key = WritingKey::assume_generated(BranchKey::new(Arc::clone(&self.material), ends));
         Some(Taken { key, renew })
     }
 
     /// Extends or grants a lease. Where there is no room for another caller, it is not kept.
-    fn grant(&mut self, caller: &Caller, asked: Instant, settings: &LeaseSettings) {
+    fn grant(&mut self, granted: Granted, caller: &Caller, settings: &LeaseSettings) {
         if self.leases.len() >= settings.write_callers_max.max(1) {
-            let now = Instant::now();
-            self.leases.retain(|_, lease| now < lease.ends);
+            self.forget_unusable();
         }
         if self.leases.len() < settings.write_callers_max.max(1) || self.leases.contains_key(caller) {
-            self.leases.insert(caller.clone(), Lease::from(asked, settings));
+            self.leases.insert(caller.clone(), Lease::new(granted, settings));
         }
+    }
+
+    fn forget_unusable(&mut self) {
+        let now = Instant::now();
+        self.leases.retain(|_, lease| lease.is_good(now));
     }
 }
 
@@ -155,7 +165,7 @@ impl Slot {
     pub(super) fn plan(&self, caller: &Caller, settings: &LeaseSettings) -> Plan {
         let mut state = self.state();
         let now = Instant::now();
-        state.own.retain(|_, own| !own.is_spent(settings) && own.leases.values().any(|lease| now < lease.ends));
+        state.own.retain(|_, own| !own.is_spent(settings) && own.leases.values().any(|lease| lease.is_good(now)));
         if let Some(own) = state.own.get(caller) {
             let good = own.is_fresh_for(caller) && !own.is_worn(settings);
             return if good { Plan::Nothing } else { Plan::GenerateOwn };
@@ -182,12 +192,12 @@ impl Slot {
         }
     }
 
-    /// The custodian granted `material` to `caller` when asked at `asked`.
-    pub(super) fn grant(&self, material: &Arc<Material>, caller: &Caller, asked: Instant, settings: &LeaseSettings) {
+    /// The custodian granted the shared key to `caller`; without effect if it is another one by now.
+    pub(super) fn grant(&self, granted: Granted, caller: &Caller, settings: &LeaseSettings) {
         let mut state = self.state();
-        let shared = state.shared.as_mut().filter(|shared| Arc::ptr_eq(&shared.material, material));
+        let shared = state.shared.as_mut().filter(|shared| Arc::ptr_eq(&shared.material, granted.right.material()));
         if let Some(shared) = shared {
-            shared.grant(caller, asked, settings);
+            shared.grant(granted, caller, settings);
         }
     }
 
@@ -206,9 +216,13 @@ impl Slot {
         state.shared.take_if(|shared| Arc::ptr_eq(&shared.material, material));
     }
 
-    pub(super) fn forget_revoked(&self) {
+    pub(super) fn forget_unusable(&self) {
         let mut state = self.state();
         state.shared.take_if(|shared| shared.material.is_revoked());
-        state.own.retain(|_, own| !own.material.is_revoked());
+        if let Some(shared) = &mut state.shared {
+            shared.forget_unusable();
+        }
+        let now = Instant::now();
+        state.own.retain(|_, own| own.leases.values().any(|lease| lease.is_good(now)));
     }
 }

@@ -144,8 +144,8 @@ impl WriteCache {
     ) -> Result<(), BranchKeyError> {
         let caller = &question.caller;
         match self.lessor.authorise(material, caller).await {
-            Ok(asked) => {
-                slot.grant(material, caller, asked, self.settings());
+            Ok(granted) => {
+                slot.grant(granted, caller, self.settings());
                 Ok(())
             }
             Err(CustodyError::Denied) => self.generate_own(slot, question).await,
@@ -166,7 +166,7 @@ impl WriteCache {
         }
     }
 
-    pub(super) fn forget_revoked(&self) {
-        self.slots().values().for_each(|slot| slot.forget_revoked());
+    pub(super) fn forget_unusable(&self) {
+        self.slots().values().for_each(|slot| slot.forget_unusable());
     }
 }
