@@ -9,6 +9,7 @@
 
 mod answer;
 pub mod ciphertext;
+mod connections;
 pub mod error;
 mod exchange;
 mod failover;
@@ -20,6 +21,7 @@ pub mod settings;
 mod tests;
 mod token_api;
 pub mod token_file;
+pub mod watch;
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
@@ -16,7 +17,9 @@ use crate::custody::caller::Caller;
 use crate::custody::context::BranchContext;
 use crate::custody::derivation::{DerivationError, prove_derivation};
 use crate::custody::keys::BranchKeys;
+use crate::custody::lease::LeaseSettings;
 use crate::custody::reason::Reason;
+use crate::custody::watch::Watch;
 use crate::custody::{Custodian, CustodyError};
 use crate::names::{BranchId, KekName, LogicalBucket, Principal, Purpose, WriterDomain};
 use crate::net::listener::{DrainReport, ListenerLimits};
@@ -26,6 +29,7 @@ use crate::proxy::{Front, FrontSettings};
 use crate::s3::sigv4::VerifySettings;
 use crate::storage::Storage;
 use crate::transit::Transit;
+use crate::transit::watch::Watching;
 
 /// The caller of what the program does of itself.
 pub(super) fn itself() -> Caller {
@@ -73,13 +77,37 @@ fn check_keks(config: &Config, engine: &Engine) -> Result<(), Problems> {
     if list.is_empty() { Ok(()) } else { Err(Problems { file: config.file.clone(), list }) }
 }
 
-fn custodian(config: &Config) -> Result<Arc<dyn Custodian>> {
+/// The custodian, and the client through which it is reached if it is on the network.
+fn custodian(config: &Config) -> Result<(Arc<dyn Custodian>, Option<Arc<Transit>>)> {
     match &config.custodian {
-        CustodianSection::Embedded(section) => embedded(config, section),
+        CustodianSection::Embedded(section) => Ok((embedded(config, section)?, None)),
         CustodianSection::Transit(settings) => {
-            Ok(Arc::new(Transit::new(settings).context("the custodian's settings do not do")?))
+            let transit = Arc::new(Transit::new(settings).context("the custodian's settings do not do")?);
+            Ok((Arc::clone(&transit) as Arc<dyn Custodian>, Some(transit)))
         }
     }
+}
+
+/// Opens the custodian's watch, if it is to be watched. Without it nothing is served.
+async fn watch(
+    section: &CustodianSection,
+    leases: &LeaseSettings,
+    transit: Option<&Transit>,
+    keys: &BranchKeys,
+) -> Result<Option<Watching>> {
+    let (CustodianSection::Transit(settings), Some(transit)) = (section, transit) else { return Ok(None) };
+    let LeaseSettings { read_lease_s, write_renew_s, .. } = *leases;
+    if !settings.watch {
+        tracing::warn!(
+            read_lease_s,
+            write_renew_s,
+            "the custodian is not watched: what is revoked there goes on here until the leases end"
+        );
+        return Ok(None);
+    }
+    let grace = settings.watch_grace.unwrap_or(Duration::from_secs(read_lease_s));
+    let watching = transit.watch(Watch::new(keys.clone(), grace)).await;
+    watching.map(Some).context("the custodian's watch cannot be opened, and without it no key is used")
 }
 
 /// The custodian in this process, unsealed, with every configured KEK known.
@@ -99,6 +127,7 @@ pub(super) struct Prepared {
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     limits: ListenerLimits,
+    _watching: Option<Watching>,
     /// The client of the storage server, which signs as the proxy.
     pub(super) storage: Storage,
 }
@@ -111,14 +140,15 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 /// Opens or connects to the custodian, proves the KEKs, and puts the proxy together.
 pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Prepared> {
-    let custodian = custodian(&config)?;
+    let (custodian, transit) = custodian(&config)?;
     prove_keks(&config, custodian.as_ref()).await?;
     log_start(&config, listener.local_addr()?);
-    let Config { proxy, storage, leases, buckets, clients, .. } = config;
+    let Config { proxy, storage, custodian: section, leases, buckets, clients, .. } = config;
     let state_bucket = storage.state_bucket;
     let storage = Storage::new(storage.settings, storage.credentials)?;
     let directory = Arc::new(StateBucket::new(storage.clone(), state_bucket));
-    let keys = BranchKeys::new(custodian, directory, leases, proxy.writer);
+    let keys = BranchKeys::new(custodian, directory, leases.clone(), proxy.writer);
+    let watching = watch(&section, &leases, transit.as_deref(), &keys).await?;
     let settings = FrontSettings {
         clients,
         domains: proxy.domains,
@@ -129,7 +159,7 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
     let front = Arc::new(Front::new(Objects::new(storage.clone(), keys, buckets), settings)?);
     let limits =
         ListenerLimits { drain: proxy.drain, max_connections: proxy.max_connections, ..ListenerLimits::default() };
-    Ok(Prepared { front, listener, tls: proxy.tls, limits, storage })
+    Ok(Prepared { front, listener, tls: proxy.tls, limits, _watching: watching, storage })
 }
 
 impl Prepared {

@@ -11,6 +11,8 @@ use crate::transit::token_file;
 
 /// Bytes of a certificate role's name.
 const ROLE_MAX: usize = 128;
+/// A day: longer than any lease.
+const GRACE_MAX_S: u64 = 24 * 3600;
 
 /// Reads all but `kind`. Files are looked into; nobody is connected to.
 pub(super) fn read(section: &Section<'_>) -> Option<TransitSettings> {
@@ -19,9 +21,22 @@ pub(super) fn read(section: &Section<'_>) -> Option<TransitSettings> {
     let ca_file = ca_file(section, addresses.as_deref());
     let authentication = authentication(section, addresses.as_deref());
     let deadline = Duration::from_millis(section.number("deadline_ms", 1..=60_000, 2000));
+    let (watch, watch_grace) = watch(section);
     let (authentication, identity) = authentication?;
     let tls = ClientTls { ca_file: ca_file?, identity };
-    Some(TransitSettings { mount: mount?, authentication, deadline, ..TransitSettings::new(addresses?, tls) })
+    let settings = TransitSettings::new(addresses?, tls);
+    Some(TransitSettings { mount: mount?, authentication, deadline, watch: watch?, watch_grace, ..settings })
+}
+
+/// Whether the custodian's watch is held open, and how long leased keys work on when it is lost.
+fn watch(section: &Section<'_>) -> (Option<bool>, Option<Duration>) {
+    let watch = section.flag("watch");
+    let grace_s = section.number("watch_grace_s", 0..=GRACE_MAX_S, 0);
+    let grace = section.has("watch_grace_s").then(|| Duration::from_secs(grace_s));
+    if grace.is_some() && watch == Some(false) {
+        section.note_at("watch_grace_s", Mistake::OtherHalf("watch"));
+    }
+    (watch, grace)
 }
 
 fn addresses(section: &Section<'_>) -> Option<Vec<Address>> {
@@ -167,6 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn the_watch_is_off_unless_it_is_asked_for() {
+        let text = format!("{URLS}token_file = \"token\"\n");
+        let settings = read(&text).expect("right");
+        assert_eq!((settings.watch, settings.watch_grace), (false, None));
+        let settings = read(&format!("{text}watch = true\n")).expect("right");
+        assert_eq!((settings.watch, settings.watch_grace), (true, None));
+        let settings = read(&format!("{text}watch = true\nwatch_grace_s = 20\n")).expect("right");
+        assert_eq!((settings.watch, settings.watch_grace), (true, Some(Duration::from_secs(20))));
+    }
+
+    #[test]
     fn a_certificate_is_another_with_or_without_login() {
         let text = format!("{URLS}certificate_file = \"proxy.pem\"\nkey_file = \"proxy.key\"\n");
         let settings = read(&text).expect("right");
@@ -279,6 +305,18 @@ mod tests {
         (
             "urls = [\"https://bao\"]\ntoken_file = \"token\"\ndeadline_ms = 0",
             "15: [custodian.deadline_ms] must be 1 to 60000",
+        ),
+        (
+            "urls = [\"https://bao\"]\ntoken_file = \"token\"\nwatch = 1",
+            "15: [custodian.watch] expected true or false, found integer",
+        ),
+        (
+            "urls = [\"https://bao\"]\ntoken_file = \"token\"\nwatch_grace_s = 10",
+            "15: [custodian.watch_grace_s] `watch` belongs to it",
+        ),
+        (
+            "urls = [\"https://bao\"]\ntoken_file = \"token\"\nwatch = true\nwatch_grace_s = 86401",
+            "16: [custodian.watch_grace_s] must be 0 to 86400",
         ),
         (
             "urls = [\"https://bao\"]\ntoken_file = \"token\"\nkeyring_file = \"keyring\"",

@@ -181,6 +181,15 @@ fn load_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
+/// The certificate (DER) in which a party shows itself: the first of its chain.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn own_certificate(identity: &IdentityFiles) -> Result<CertificateDer<'static>, TlsError> {
+    let certificates = load_certificates(&identity.certificates)?;
+    Ok(certificates.into_iter().next().expect("at least one, or it does not load"))
+}
+
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn load_identity(identity: &IdentityFiles) -> Result<Identity, TlsError> {

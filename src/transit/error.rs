@@ -41,6 +41,15 @@ pub enum TransitError {
     /// A 404: no Transit engine answers at that path.
     #[error("the custodian has nothing at the configured mount (HTTP status 404): check `mount`")]
     NoRoute,
+    /// A 404 to the watch: the custodian is none of ours.
+    #[error("the custodian has no watch (HTTP status 404): OpenBao and Vault have none, leave `watch` out with them")]
+    NoWatch,
+    /// A line of the watch has another form than agreed.
+    #[error("the custodian's watch says something that is no event")]
+    WatchLine,
+    /// The watch came to an end, which it should not.
+    #[error("the custodian ended the watch")]
+    WatchEnded,
     /// A status or an error that has no meaning here.
     #[error("the custodian refused the request for a reason that is not known here (HTTP status {status})")]
     Unexpected {

@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 
 use crate::custody::caller::Caller;
 use crate::net::body::BodyError;
-use crate::net::client::{ClientError, ClientSettings, HttpClient, ResponseBody};
-use crate::net::tls::client_config;
+use crate::net::client::{ClientError, ResponseBody};
+use crate::net::tls::ClientTls;
 
 use super::answer::error_texts;
+use super::connections::{Client, Connections};
 use super::error::TransitError;
 use super::refusal::{Failed, refusal};
 use super::session::Token;
@@ -77,14 +78,36 @@ impl<'a> Call<'a> {
 
 /// The HTTP client, with what applies to each answer.
 pub(super) struct Exchange {
-    client: HttpClient<Full<Bytes>>,
+    connections: Connections,
 }
 
 impl Exchange {
     pub(super) fn new(settings: &TransitSettings) -> Result<Self, SettingsError> {
-        let deadline = settings.deadline;
-        let client = ClientSettings { connect_timeout: deadline, body_timeout: deadline, ..ClientSettings::default() };
-        Ok(Self { client: HttpClient::new(client_config(&settings.tls)?, &client) })
+        Ok(Self { connections: Connections::new(settings)? })
+    }
+
+    pub(super) fn tls(&self) -> &ClientTls {
+        self.connections.tls()
+    }
+
+    /// It changes with our certificates.
+    pub(super) fn generation(&self) -> u64 {
+        self.connections.current().1
+    }
+
+    /// Sends `call` to `address`: the body of an answer with status 200, which may be endless.
+    pub(super) async fn open(
+        &self,
+        address: &Address,
+        call: &Call<'_>,
+        limit: Duration,
+    ) -> Result<ResponseBody, Failed> {
+        let (head, body) = self.respond(address, call, limit).await.map_err(as_failed)?.into_parts();
+        if head.status == StatusCode::OK {
+            return Ok(body);
+        }
+        let texts = collect(body).await.map(|body| error_texts(&body)).unwrap_or_default();
+        Err(refusal(head.status, &texts))
     }
 
     /// Sends `call` to `address`: the JSON of an answer with status 200.
@@ -130,10 +153,9 @@ impl Exchange {
         call: &Call<'_>,
         limit: Duration,
     ) -> Result<Response<ResponseBody>, ClientError> {
-        match self.client.request(call.request(address), limit).await {
-            Err(ClientError::Closed(_) | ClientError::Unsent(_)) => {
-                self.client.request(call.request(address), limit).await
-            }
+        let client: Client = self.connections.current().0;
+        match client.request(call.request(address), limit).await {
+            Err(ClientError::Closed(_) | ClientError::Unsent(_)) => client.request(call.request(address), limit).await,
             settled => settled,
         }
     }

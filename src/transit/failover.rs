@@ -4,11 +4,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::custody::CustodyError;
+use crate::net::client::ResponseBody;
+use crate::net::tls::ClientTls;
 
 use super::error::TransitError;
 use super::exchange::{Call, Exchange};
@@ -41,6 +44,32 @@ impl Failover {
         let candidate = |address: &Address| Candidate { address: address.clone(), failing: AtomicBool::new(false) };
         let candidates = settings.addresses.iter().map(candidate).collect();
         Ok(Self { exchange: Exchange::new(settings)?, candidates, last_good: AtomicUsize::new(0) })
+    }
+
+    /// How many addresses there are.
+    pub(super) fn addresses(&self) -> usize {
+        self.candidates.len()
+    }
+
+    pub(super) fn tls(&self) -> &ClientTls {
+        self.exchange.tls()
+    }
+
+    /// It changes with our certificates.
+    pub(super) fn generation(&self) -> u64 {
+        self.exchange.generation()
+    }
+
+    /// Opens an endless answer at one address, which has `limit` to begin it.
+    pub(super) async fn open(
+        &self,
+        index: usize,
+        call: &Call<'_>,
+        limit: Duration,
+    ) -> Result<ResponseBody, CustodyError> {
+        let candidate = &self.candidates[index % self.candidates.len()];
+        let opened = self.exchange.open(&candidate.address, call, limit).await;
+        opened.map_err(|failed| failed.error)
     }
 
     /// Sends `call` to the last good address and on to the others until one settles it. What is left of the time until

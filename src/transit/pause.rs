@@ -32,6 +32,14 @@ impl Backoff {
         self.until = Some(Instant::now() + between(most / 2, most));
     }
 
+    /// Begins an attempt, and waits out the pause that comes with it.
+    pub(super) async fn wait(&mut self) {
+        self.begin();
+        if let Some(until) = self.until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     pub(super) fn succeeded(&mut self) {
         self.attempts = 0;
         self.until = None;

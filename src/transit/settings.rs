@@ -162,6 +162,10 @@ pub struct TransitSettings {
     pub tls: ClientTls,
     /// For one call of the custodian, all addresses, attempts and logins included; at most 60 s. Default 2 s.
     pub deadline: Duration,
+    /// Whether the custodian is one of ours, and its watch is to be held open ([`super::Transit::watch`]). Default: no.
+    pub watch: bool,
+    /// How long leased keys work on without it; `None` for as long as a lease for reading.
+    pub watch_grace: Option<Duration>,
 }
 
 impl TransitSettings {
@@ -173,6 +177,8 @@ impl TransitSettings {
             authentication: Authentication::Certificate,
             tls,
             deadline: Duration::from_secs(2),
+            watch: false,
+            watch_grace: None,
         }
     }
 

@@ -55,6 +55,8 @@ struct Seen {
     path: String,
     headers: HeaderMap,
     body: Value,
+    /// In which the client showed itself.
+    certificate: Option<Vec<u8>>,
 }
 
 impl Seen {
@@ -82,13 +84,15 @@ impl Server {
         let port = listener.local_addr().expect("bound").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (log, answer) = (Arc::clone(&seen), Arc::new(answer));
-        let service = move |request: Request<Incoming>, _: ConnectionInfo| {
+        let service = move |request: Request<Incoming>, info: ConnectionInfo| {
             let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
             async move {
                 let (head, body) = request.into_parts();
                 let body = collect_bounded(body, 1 << 20).await.expect("small bodies");
                 let body = serde_json::from_slice(&body).unwrap_or_default();
-                let seen = Seen { method: head.method, path: head.uri.path().to_owned(), headers: head.headers, body };
+                let (method, path, headers) = (head.method, head.uri.path().to_owned(), head.headers);
+                let certificate = info.client_certificate.map(|certificate| certificate.to_vec());
+                let seen = Seen { method, path, headers, body, certificate };
                 let response = answer(&seen);
                 log.lock().expect("not poisoned").push(seen);
                 response

@@ -20,7 +20,15 @@ async fn tls_server(
     authentication: Authentication,
     answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
 ) -> (Server, TransitSettings) {
-    let ca = Ca::new(folder, "ca");
+    tls_server_of(&Ca::new(folder, "ca"), authentication, answer).await
+}
+
+/// As [`tls_server`], whose certificates `ca` signs; it can sign the client another one.
+async fn tls_server_of(
+    ca: &Ca,
+    authentication: Authentication,
+    answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+) -> (Server, TransitSettings) {
     let config = server_config(&ca.issue("server", &["localhost"]), Some(&ca.file)).expect("good files");
     let server = Server::with_tls(Some(config), answer).await;
     let address = Address::parse(&format!("https://localhost:{}", server.port)).expect("legal");
@@ -102,6 +110,56 @@ async fn a_denied_caller_causes_no_logins() {
         assert!(matches!(unwrap(&transit).await, Err(CustodyError::Denied)));
     }
     assert_eq!((logins.load(Ordering::SeqCst), server.count()), (1, 21));
+}
+
+#[tokio::test]
+async fn a_replaced_certificate_is_shown_from_then_on_over_kept_connections_neither() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = Ca::new(folder.path(), "ca");
+    let (server, settings) = tls_server_of(&ca, Authentication::Certificate, |_| good()).await;
+    let transit = Transit::new(&settings).expect("good settings");
+    let shown = |server: &Server| server.last(|seen| seen.certificate.clone()).expect("it showed one");
+    unwrap(&transit).await.expect("answers");
+    let before = shown(&server);
+    ca.issue("proxy", &["proxy"]);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    unwrap(&transit).await.expect("answers");
+    assert_ne!(shown(&server), before);
+}
+
+#[tokio::test]
+async fn a_token_that_the_new_certificate_may_not_renew_is_replaced_by_a_login() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bound: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let logins = Arc::clone(&bound);
+    // A token serves only the certificate that it was given to.
+    let ca = Ca::new(folder.path(), "ca");
+    let (server, settings) = tls_server_of(&ca, login(None), move |seen| {
+        let certificate = seen.certificate.clone().expect("it showed one");
+        let mut logins = logins.lock().expect("not poisoned");
+        if seen.path == "/v1/auth/cert/login" {
+            logins.push(certificate);
+            return granted(&format!("s.{}", logins.len() - 1));
+        }
+        let token = seen.header("x-vault-token").and_then(|token| token.strip_prefix("s.")?.parse::<usize>().ok());
+        if token.is_some_and(|token| logins[token] == certificate) {
+            good()
+        } else {
+            refusing(403, "permission denied")
+        }
+    })
+    .await;
+    let transit = Transit::new(&settings).expect("good settings");
+    unwrap(&transit).await.expect("answers");
+    ca.issue("proxy", &["proxy"]);
+    // A token is replaced at most every 10 s.
+    let begun = std::time::Instant::now();
+    while unwrap(&transit).await.is_err() || bound.lock().expect("not poisoned").len() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no second login: {} requests", server.count());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let bound = bound.lock().expect("not poisoned");
+    assert_ne!(bound[0], bound[1]);
 }
 
 #[tokio::test]

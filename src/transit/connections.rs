@@ -1,0 +1,136 @@
+//! The HTTP client, made anew when a certificate or CA file changes: certificates are replaced while a proxy runs.
+//!
+//! **Invariant:** after a change no further request goes out under the old certificate, over kept connections neither. Files
+//! that do not do change nothing.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use crate::net::client::{ClientSettings, HttpClient};
+use crate::net::tls::{ClientTls, TlsError, client_config};
+
+use super::settings::{SettingsError, TransitSettings};
+
+/// The files are looked at at most this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) type Client = HttpClient<Full<Bytes>>;
+
+/// See the module.
+pub(super) struct Connections {
+    tls: ClientTls,
+    settings: ClientSettings,
+    state: Mutex<State>,
+}
+
+struct State {
+    client: Client,
+    /// How often the client was made anew.
+    generation: u64,
+    files: Vec<Stamp>,
+    looked: Instant,
+    failing: bool,
+}
+
+/// By what it is seen that a file changed: when, how long, and which file (the inode), as it may be replaced by a rename.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+}
+
+fn stamps(tls: &ClientTls) -> Vec<Stamp> {
+    let identity = tls.identity.iter().flat_map(|identity| [&identity.certificates, &identity.key]);
+    identity.chain(&tls.ca_file).map(|path| stamp(path)).collect()
+}
+
+fn client(tls: &ClientTls, settings: &ClientSettings) -> Result<Client, TlsError> {
+    Ok(HttpClient::new(client_config(tls)?, settings))
+}
+
+impl Connections {
+    pub(super) fn new(settings: &TransitSettings) -> Result<Self, SettingsError> {
+        let tls = settings.tls.clone();
+        // What limits a whole call is the caller's deadline; the pause within a body matters to the watch alone.
+        let settings = ClientSettings { connect_timeout: settings.deadline, ..ClientSettings::default() };
+        let (files, client) = (stamps(&tls), client(&tls, &settings)?);
+        let state = State { client, generation: 0, files, looked: Instant::now(), failing: false };
+        Ok(Self { tls, settings, state: Mutex::new(state) })
+    }
+
+    /// How we show ourselves, and whom we trust.
+    pub(super) fn tls(&self) -> &ClientTls {
+        &self.tls
+    }
+
+    /// The client of the moment, and its generation.
+    pub(super) fn current(&self) -> (Client, u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.looked.elapsed() >= LOOK_EVERY {
+            state.looked = Instant::now();
+            self.look(&mut state);
+        }
+        (state.client.clone(), state.generation)
+    }
+
+    fn look(&self, state: &mut State) {
+        // Taken before the files are read: what changes in between is seen the next time.
+        let files = stamps(&self.tls);
+        if files == state.files {
+            return;
+        }
+        match client(&self.tls, &self.settings) {
+            Ok(client) => {
+                tracing::info!("the certificates for the custodian have changed and are used from now on");
+                *state = State { client, generation: state.generation + 1, files, failing: false, ..*state };
+            }
+            // Certificate and key are written one after the other, so that this may pass.
+            Err(error) if !std::mem::replace(&mut state.failing, true) => {
+                tracing::warn!(%error, "the changed certificates for the custodian do not do; the old ones stay in use");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tests::{Ca, write_file};
+    use crate::transit::settings::Address;
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_files_make_a_new_client_and_broken_ones_do_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca = Ca::new(folder.path(), "ca");
+        let tls = ClientTls { ca_file: Some(ca.file.clone()), identity: Some(ca.issue("proxy", &["proxy"])) };
+        let address = Address::parse("https://localhost:1").expect("legal");
+        let connections = Connections::new(&TransitSettings::new(vec![address], tls)).expect("good files");
+        let generation = || connections.current().1;
+        tokio::time::advance(LOOK_EVERY).await;
+        assert_eq!(generation(), 0, "nothing changed");
+        ca.issue("proxy", &["proxy", "renewed"]);
+        assert_eq!(generation(), 0, "not looked at with each request");
+        tokio::time::advance(LOOK_EVERY).await;
+        assert_eq!(generation(), 1);
+        let key = std::fs::read(folder.path().join("proxy.key")).expect("reads");
+        write_file(folder.path(), "proxy.key", b"half a ke");
+        for _ in 0..3 {
+            tokio::time::advance(LOOK_EVERY).await;
+            assert_eq!(generation(), 1, "the old one stays");
+        }
+        write_file(folder.path(), "proxy.key", &key);
+        tokio::time::advance(LOOK_EVERY).await;
+        assert_eq!(generation(), 2);
+        std::fs::remove_file(folder.path().join("proxy.pem")).expect("removes");
+        tokio::time::advance(LOOK_EVERY).await;
+        assert_eq!(generation(), 2);
+    }
+}
