@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** no KEK, key or passphrase comes from a default, and none stands in the file itself.
 
+mod audit;
 mod buckets;
 mod clients;
 mod custodian;
@@ -26,6 +27,7 @@ use toml::de::DeTable;
 use crate::custody::lease::LeaseSettings;
 use crate::object::access::Client;
 use crate::object::bucket::Buckets;
+use crate::proxy::access_log::AccessLogSettings;
 use crate::telemetry::LogFormat;
 
 pub use buckets::KekUse;
@@ -57,6 +59,8 @@ pub struct Config {
     pub keks: Vec<KekUse>,
     /// Who may sign requests.
     pub clients: Vec<Client>,
+    /// The log of record accesses, if there is to be one.
+    pub audit: Option<AccessLogSettings>,
     /// How a line of the log looks.
     pub log_format: LogFormat,
     /// Which events are logged.
@@ -116,6 +120,7 @@ fn read(root: Section<'_>, file: &Path) -> Option<Config> {
     let state_bucket = storage.as_ref().map(|storage| storage.state_bucket.as_str());
     let buckets = buckets::read(&root, writer, state_bucket);
     let clients = clients::read(&root);
+    let audit = root.section("audit").map(audit::read);
     let (log_format, log_filter) = log(root.section("log"));
     root.finish();
     let (buckets, keks) = buckets?;
@@ -128,6 +133,11 @@ fn read(root: Section<'_>, file: &Path) -> Option<Config> {
         buckets,
         keks,
         clients: clients?,
+        // A section with a mistake in it is no reason to do without.
+        audit: match audit {
+            None => None,
+            Some(audit) => Some(audit?),
+        },
         log_format,
         log_filter,
     })

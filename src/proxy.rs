@@ -1,8 +1,12 @@
 //! The listener side: authenticate, route, dispatch, respond.
 //!
-//! A request walks: id, target, signature, operation, then [`Objects::perform`], then the response. Until its signature
-//! is verified nothing of its body is read, so an `Expect: 100-continue` is answered only for requests that may go on.
+//! A request walks: id, target, signature, operation, then [`Objects::perform`], then its entry in the access log, then the
+//! response. Until its signature is verified nothing of its body is read, so an `Expect: 100-continue` is answered only for
+//! requests that may go on.
+//!
+//! **Invariant:** where there is an access log, no answer to a known client goes out before its entry is durable.
 
+pub mod access_log;
 mod authenticate;
 mod fault;
 mod respond;
@@ -23,12 +27,14 @@ use crate::crypto::random_array;
 use crate::net::body::TimedBody;
 use crate::net::listener::{self, ConnectionInfo, DrainReport, ListenerLimits};
 use crate::object::access::Client;
+use crate::object::answer::Answer;
 use crate::object::plaintext::Upload;
 use crate::object::{Call, Objects};
 use crate::s3::operation::Operation;
 use crate::s3::sigv4::VerifySettings;
 use crate::s3::target::{Query, Target};
 
+use access_log::{AccessLog, Counted, Counter};
 use fault::Fault;
 use respond::{About, ResponseBody};
 
@@ -44,6 +50,8 @@ pub struct FrontSettings {
     pub body_timeout: Duration,
     /// Requests at a time; further ones are told to slow down.
     pub max_requests: usize,
+    /// Where accesses to records are logged.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// Two clients cannot be told apart.
@@ -65,6 +73,7 @@ pub struct Front {
     verify: VerifySettings,
     body_timeout: Duration,
     slots: Arc<Semaphore>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Front {
@@ -73,7 +82,7 @@ impl Front {
     /// # Errors
     /// [`FrontError`].
     pub fn new(objects: Objects, settings: FrontSettings) -> Result<Self, FrontError> {
-        let FrontSettings { clients, domains, verify, body_timeout, max_requests } = settings;
+        let FrontSettings { clients, domains, verify, body_timeout, max_requests, access_log } = settings;
         let mut by_key: HashMap<String, Arc<Client>> = HashMap::new();
         for client in clients {
             if by_key.values().any(|other| other.secret.expose() == client.secret.expose()) {
@@ -84,7 +93,7 @@ impl Front {
             }
         }
         let slots = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { objects, clients: by_key, domains, verify, body_timeout, slots })
+        Ok(Self { objects, clients: by_key, domains, verify, body_timeout, slots, access_log })
     }
 
     /// Serves `listener` until `shutdown` resolves, then drains.
@@ -107,34 +116,51 @@ impl Front {
         let (mut parts, body) = request.into_parts();
         let mut about = About::new(request_id(), &parts, info);
         let response = match Arc::clone(&self.slots).try_acquire_owned() {
-            Ok(slot) => match self.answer(&mut parts, body, &mut about).await {
-                Ok(answer) => respond::success(answer, &about, slot),
-                Err(fault) => respond::failure(&fault, &about),
-            },
+            Ok(slot) => {
+                let counter = Counter::default();
+                let outcome = self.answer(&mut parts, counter.over(body), &mut about).await;
+                match self.logged(outcome, &about, &counter).await {
+                    Ok(answer) => respond::success(answer, &about, slot, self.access_log.as_ref()),
+                    Err(fault) => respond::failure(&fault, &about),
+                }
+            }
             Err(_) => respond::failure(&Fault::slow_down(), &about),
         };
         about.log(response.status(), begun.elapsed());
         response
     }
 
-    async fn answer(
-        &self,
-        parts: &mut Parts,
-        body: Incoming,
-        about: &mut About,
-    ) -> Result<crate::object::answer::Answer, Fault> {
+    async fn answer(&self, parts: &mut Parts, body: Counted<Incoming>, about: &mut About) -> Result<Answer, Fault> {
         set_host(parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let target = Target::parse(host, parts.uri.path(), &self.domains)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let (who, payload) = self.authenticate(parts)?;
-        about.principal(who.caller());
+        about.client(&who);
         let operation = Operation::parse(&parts.method, target, &query, &mut parts.headers)?;
         about.operation(&operation);
+        if let Some(log) = &self.access_log {
+            log.admit().await.map_err(|error| Fault::unlogged(&error, &about.id))?;
+        }
         let body = TimedBody::new(body, self.body_timeout).boxed_unsync();
         let call = Call { who, operation, headers: std::mem::take(&mut parts.headers) };
         let answer = self.objects.perform(&call, Upload { body, payload }).await;
         answer.map_err(|error| Fault::of(error, &about.id))
+    }
+}
+
+impl Front {
+    /// The outcome of a request, once its entry is durable; without one there is nothing to be had.
+    async fn logged(&self, outcome: Result<Answer, Fault>, about: &About, read: &Counter) -> Result<Answer, Fault> {
+        let (Some(log), Some(record)) = (&self.access_log, about.record()) else { return outcome };
+        let entry = match &outcome {
+            Ok(answer) => respond::entry_of(answer, read.bytes()),
+            // Its own failure the log need not be told.
+            Err(fault) if fault.unlogged => return outcome,
+            Err(fault) => respond::entry_of_fault(fault, read.bytes()),
+        };
+        log.write(&record, entry).await.map_err(|error| Fault::unlogged(&error, &about.id))?;
+        outcome
     }
 }
 

@@ -25,6 +25,7 @@ use crate::names::{BranchId, KekName, LogicalBucket, Principal, Purpose, WriterD
 use crate::net::listener::{DrainReport, ListenerLimits};
 use crate::object::Objects;
 use crate::object::state::StateBucket;
+use crate::proxy::access_log::{AccessLog, AccessLogSettings};
 use crate::proxy::{Front, FrontSettings};
 use crate::s3::sigv4::VerifySettings;
 use crate::storage::Storage;
@@ -128,6 +129,7 @@ pub(super) struct Prepared {
     tls: Option<Arc<rustls::ServerConfig>>,
     limits: ListenerLimits,
     _watching: Option<Watching>,
+    access_log: Option<Arc<AccessLog>>,
     /// The client of the storage server, which signs as the proxy.
     pub(super) storage: Storage,
 }
@@ -143,7 +145,8 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
     let (custodian, transit) = custodian(&config)?;
     prove_keks(&config, custodian.as_ref()).await?;
     log_start(&config, listener.local_addr()?);
-    let Config { proxy, storage, custodian: section, leases, buckets, clients, .. } = config;
+    let Config { proxy, storage, custodian: section, leases, buckets, clients, audit, .. } = config;
+    let access_log = audit.map(access_log).transpose()?;
     let state_bucket = storage.state_bucket;
     let storage = Storage::new(storage.settings, storage.credentials)?;
     let directory = Arc::new(StateBucket::new(storage.clone(), state_bucket));
@@ -155,18 +158,34 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
         verify: VerifySettings::default(),
         body_timeout: proxy.body_timeout,
         max_requests: proxy.max_requests,
+        access_log: access_log.clone(),
     };
     let front = Arc::new(Front::new(Objects::new(storage.clone(), keys, buckets), settings)?);
     let limits =
         ListenerLimits { drain: proxy.drain, max_connections: proxy.max_connections, ..ListenerLimits::default() };
-    Ok(Prepared { front, listener, tls: proxy.tls, limits, _watching: watching, storage })
+    Ok(Prepared { front, listener, tls: proxy.tls, limits, _watching: watching, access_log, storage })
 }
 
 impl Prepared {
     /// Serves until `shutdown` resolves, then drains.
     pub(super) async fn serve(self, shutdown: impl Future<Output = ()>) -> DrainReport {
-        self.front.serve(self.listener, self.tls, self.limits, shutdown).await
+        let report = self.front.serve(self.listener, self.tls, self.limits, shutdown).await;
+        if let Some(log) = &self.access_log
+            && let Err(error) = log.close().await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "the access log did not end well");
+        }
+        report
     }
+}
+
+/// Opens the log of record accesses.
+fn access_log(settings: AccessLogSettings) -> Result<Arc<AccessLog>> {
+    let folder = settings.folder.clone();
+    let log = AccessLog::open(settings);
+    let log = log.with_context(|| format!("cannot open the access log in {}", folder.display()))?;
+    tracing::info!(folder = %folder.display(), key = %log.verifier(), "record accesses are logged; the key verifies the log");
+    Ok(Arc::new(log))
 }
 
 /// What an operator wants to see of a start.

@@ -5,14 +5,19 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::problem::Mistake;
 use super::section::{Section, Text};
-use crate::secret::SecretBytes;
+use crate::crypto::SigningKey;
+use crate::secret::{Secret, SecretBytes};
 
 /// Most bytes of a secret access key.
 const SECRET_MAX: u64 = 1024;
+/// Room for a seed's bytes and a few more, so that a longer one is seen to be none.
+const SEED_ROOM: usize = 48;
 /// Fewest characters of a client's secret access key: S3's own have 40.
 const CLIENT_SECRET_MIN: usize = 16;
 
@@ -48,6 +53,15 @@ pub(super) fn secret_access_key(path: &Path) -> Result<SecretBytes, Mistake> {
         return Err(Mistake::NotOneLine { path: path.to_owned() });
     }
     SecretBytes::new_trimmed(std::mem::take(&mut bytes)).map_err(|_| Mistake::NoSecret { path: path.to_owned() })
+}
+
+/// The Ed25519 key whose seed is in the file, in base64url.
+pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Mistake> {
+    let text = secret_access_key(path)?;
+    let mut seed = Zeroizing::new([0; SEED_ROOM]);
+    let length = URL_SAFE_NO_PAD.decode_slice(text.expose(), seed.as_mut_slice()).unwrap_or_default();
+    let seed = Secret::from_slice(&seed[..length]).map_err(|_| Mistake::NoSeed { path: path.to_owned() })?;
+    Ok(SigningKey::from_seed(seed))
 }
 
 /// As [`secret_access_key`], long enough that clients may sign with it.

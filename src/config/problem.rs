@@ -194,6 +194,15 @@ pub enum Mistake {
         /// Fewest characters.
         least: usize,
     },
+    /// What is in the file is no seed of a signing key.
+    #[error("{} does not hold a seed of 32 bytes in base64url; `claviger init` makes one", path.display())]
+    NoSeed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not a name that a log can have.
+    #[error("not a log's name; write for example \"claviger.example.org/proxy-us\", without white space or a plus")]
+    Origin,
     /// Two clients that nobody could tell apart.
     #[error("the same secret as that of the client `{0}`; give each client its own")]
     SameSecret(String),

@@ -99,6 +99,11 @@ impl Authenticated {
         self.client.may(access, bucket)
     }
 
+    /// The access key id that it signed with.
+    pub fn access_key(&self) -> &str {
+        &self.client.access_key
+    }
+
     /// On whose behalf, and why, keys are used.
     pub fn caller(&self) -> &Caller {
         &self.caller

@@ -21,6 +21,8 @@ use crate::s3::sigv4::AuthError;
 use crate::s3::target::{QueryError, TargetError};
 use crate::storage::{Refusal, StorageError};
 
+use super::access_log::Unwritten;
+
 /// After how many seconds a client may try again what failed for want of a server.
 const RETRY_AFTER_S: u32 = 2;
 
@@ -34,6 +36,8 @@ pub(super) struct Fault {
     pub(super) retry_after_s: Option<u32>,
     /// The plaintext length of the object, for the Content-Range of a 416.
     pub(super) length: Option<u64>,
+    /// It is the access log itself that failed.
+    pub(super) unlogged: bool,
 }
 
 impl Fault {
@@ -45,7 +49,16 @@ impl Fault {
             extra: Vec::new(),
             retry_after_s: (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S),
             length: None,
+            unlogged: false,
         }
+    }
+
+    /// The access log cannot be written, so that nothing is done and nothing is given out.
+    pub(super) fn unlogged(error: &Unwritten, request_id: &str) -> Self {
+        let error: &(dyn StdError + 'static) = error;
+        tracing::error!(request_id, error, "the access log cannot be written; the request is refused");
+        let message = "The proxy cannot write its access log, and does nothing without. Try again later.";
+        Self { unlogged: true, ..Self::new(Code::ServiceUnavailable, message) }
     }
 
     /// The message is the error's own, as a sentence.

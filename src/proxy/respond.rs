@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::custody::caller::Caller;
 use crate::net::BoxError;
 use crate::net::listener::ConnectionInfo;
+use crate::object::access::Authenticated;
 use crate::object::answer::{Answer, AnswerBody, ReadFailure};
 use crate::s3::error::ErrorBody;
 use crate::s3::operation::Operation;
 
+use super::access_log::{AccessLog, Ending, Entry, Record};
 use super::fault::Fault;
 
 /// A response's body.
@@ -35,22 +38,40 @@ pub(super) struct About {
     bucket: Option<String>,
     key: Option<String>,
     caller: Option<Caller>,
+    access_key: Option<String>,
 }
 
 impl About {
     pub(super) fn new(id: String, parts: &Parts, info: &ConnectionInfo) -> Self {
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        Self { id, method, path, peer: info.peer, operation: "-", bucket: None, key: None, caller: None }
+        let (operation, bucket, key, caller, access_key) = ("-", None, None, None, None);
+        Self { id, method, path, peer: info.peer, operation, bucket, key, caller, access_key }
     }
 
-    pub(super) fn principal(&mut self, caller: &Caller) {
-        self.caller = Some(caller.clone());
+    pub(super) fn client(&mut self, who: &Authenticated) {
+        self.caller = Some(who.caller().clone());
+        self.access_key = Some(who.access_key().to_owned());
     }
 
     pub(super) fn operation(&mut self, operation: &Operation) {
         self.operation = operation.name();
         self.bucket = operation.bucket().map(|bucket| bucket.as_str().to_owned());
         self.key = operation.key().map(|key| key.as_str().to_owned());
+    }
+
+    /// For the access log; `None` while it is not known who asks.
+    pub(super) fn record(&self) -> Option<Record> {
+        let (caller, access_key) = (self.caller.as_ref()?, self.access_key.as_ref()?);
+        Some(Record {
+            request_id: self.id.clone(),
+            principal: caller.principal.as_str().to_owned(),
+            access_key: access_key.clone(),
+            reason: caller.reason.as_str(),
+            source: self.peer.ip().to_string(),
+            operation: self.operation,
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+        })
     }
 
     /// One line per request. The query is left out: presigned URLs have their signature there.
@@ -75,13 +96,39 @@ fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
 }
 
+/// What the access log says of an answer before it goes out.
+pub(super) fn entry_of(answer: &Answer, bytes_in: u64) -> Entry {
+    let (event, bytes_out) = match &answer.body {
+        AnswerBody::Empty => ("access", Some(0)),
+        AnswerBody::Full(bytes) => ("access", Some(bytes.len() as u64)),
+        AnswerBody::Stream(_) => ("begin", None),
+    };
+    let (status, bytes_in) = (answer.status.as_u16(), Some(bytes_in));
+    Entry { event, status, bytes_in, bytes_out, ..Entry::default() }
+}
+
+/// What it says of an error.
+pub(super) fn entry_of_fault(fault: &Fault, bytes_in: u64) -> Entry {
+    let (status, code, bytes_in) = (fault.status.as_u16(), Some(fault.code.clone().into_owned()), Some(bytes_in));
+    Entry { event: "access", status, code, bytes_in, ..Entry::default() }
+}
+
 /// `slot` is held until the body has been sent.
-pub(super) fn success(answer: Answer, about: &About, slot: OwnedSemaphorePermit) -> Response<ResponseBody> {
+pub(super) fn success(
+    answer: Answer,
+    about: &About,
+    slot: OwnedSemaphorePermit,
+    log: Option<&Arc<AccessLog>>,
+) -> Response<ResponseBody> {
     let Answer { status, headers, body } = answer;
     let body = match body {
         AnswerBody::Empty => empty(),
         AnswerBody::Full(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
-        AnswerBody::Stream(body) => Watched { body, request_id: about.id.clone(), _slot: slot }.boxed_unsync(),
+        AnswerBody::Stream(body) => {
+            let farewell = log.cloned().zip(about.record());
+            let (request_id, left) = (about.id.clone(), body.size_hint().exact());
+            Watched { body, request_id, status, sent: 0, left, failure: None, farewell, _slot: slot }.boxed_unsync()
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -134,11 +181,43 @@ fn finish(mut response: Response<ResponseBody>, about: &About) -> Response<Respo
     response
 }
 
-/// Tells the log why a body had to be cut off: the client only sees the connection end.
+/// Tells the log why a body had to be cut off: the client only sees the connection end. And the access log, how it ended.
 struct Watched {
     body: UnsyncBoxBody<Bytes, ReadFailure>,
     request_id: String,
+    status: StatusCode,
+    sent: u64,
+    /// Bytes that are still to come.
+    left: Option<u64>,
+    failure: Option<Ending>,
+    farewell: Option<(Arc<AccessLog>, Record)>,
     _slot: OwnedSemaphorePermit,
+}
+
+impl Watched {
+    fn passes(&mut self, frame: Result<Frame<Bytes>, ReadFailure>) -> Result<Frame<Bytes>, BoxError> {
+        match frame {
+            Ok(frame) => {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.sent += length;
+                self.left = self.left.map(|left| left.saturating_sub(length));
+                Ok(frame)
+            }
+            Err(failure) => {
+                self.failure = Some(Ending::from(&failure));
+                Err(cut(failure, &self.request_id))
+            }
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let Some((log, record)) = self.farewell.take() else { return };
+        let ending = self.failure.unwrap_or(if self.left == Some(0) { Ending::Complete } else { Ending::ClientGone });
+        let (status, bytes_out, ending) = (self.status.as_u16(), Some(self.sent), Some(ending));
+        log.write_later(&record, Entry { event: "end", status, bytes_out, ending, ..Entry::default() });
+    }
 }
 
 impl Body for Watched {
@@ -147,7 +226,10 @@ impl Body for Watched {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        polled.map(|frame| frame.map(|frame| frame.map_err(|failure| cut(failure, &self.request_id))))
+        if matches!(polled, Poll::Ready(None)) {
+            self.left = Some(0);
+        }
+        polled.map(|frame| frame.map(|frame| self.passes(frame)))
     }
 
     fn is_end_stream(&self) -> bool {

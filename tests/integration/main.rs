@@ -1,5 +1,6 @@
 //! Integration tests: the whole proxy in one process, against a storage server of ours that can be made to fail and to lie.
 
+mod access_log;
 mod authentication;
 mod authorisation;
 mod bad_input;

@@ -17,6 +17,7 @@ use claviger::object::Objects;
 use claviger::object::access::{BucketPattern, Client, Grant};
 use claviger::object::bucket::{BucketRule, Buckets, KeyRule};
 use claviger::object::state::StateBucket;
+use claviger::proxy::access_log::AccessLog;
 use claviger::proxy::{Front, FrontSettings};
 use claviger::s3::operation::Access;
 use claviger::s3::sigv4::{Credentials, VerifySettings};
@@ -81,6 +82,7 @@ pub(crate) struct Setup {
     pub(crate) limits: ListenerLimits,
     pub(crate) body_timeout: Duration,
     pub(crate) max_requests: usize,
+    pub(crate) access_log: Option<Arc<AccessLog>>,
     pub(crate) head_timeout: Duration,
     pub(crate) storage_body_timeout: Duration,
     /// Whether connections to the storage server are kept.
@@ -102,6 +104,7 @@ impl Default for Setup {
             limits: ListenerLimits { drain: Duration::from_secs(2), ..ListenerLimits::default() },
             body_timeout: LONG,
             max_requests: 1024,
+            access_log: None,
             head_timeout: LONG,
             storage_body_timeout: LONG,
             pooled: true,
@@ -134,6 +137,7 @@ impl Proxy {
             verify: VerifySettings::default(),
             body_timeout: setup.body_timeout,
             max_requests: setup.max_requests,
+            access_log: setup.access_log,
         };
         let state = state();
         let front = Front::new(Objects::new(storage, keys.clone(), buckets), settings).expect("consistent");

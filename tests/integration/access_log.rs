@@ -1,0 +1,148 @@
+//! The log of record accesses: an entry for each, durable before the answer, in a log that verifies.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use claviger::crypto::SigningKey;
+use claviger::proxy::access_log::{AccessLog, AccessLogSettings, KeyForm};
+use claviger::secret::Secret;
+use claviger::tlog::reader::Reader;
+use claviger::tlog::verify::verify;
+use http::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+use crate::harness::proxy::{ADMIN, client, everything};
+use crate::harness::{BUCKET, Ending, Setup, World, noise, until};
+
+fn open(folder: &Path) -> Arc<AccessLog> {
+    let key = SigningKey::from_seed(Secret::from_slice(&[7; 32]).expect("a seed"));
+    let (folder, origin) = (folder.join("log"), "claviger.example/proxy".to_owned());
+    let settings = AccessLogSettings { folder, origin, key, keys: KeyForm::Clear, required: true };
+    Arc::new(AccessLog::open(settings).expect("opens"))
+}
+
+async fn world() -> (World, Arc<AccessLog>, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    let clients = vec![client(ADMIN, everything()), client("AKGUEST", Vec::new())];
+    let setup = Setup { access_log: Some(Arc::clone(&log)), clients, ..Setup::default() };
+    (World::with(setup).await, log, folder)
+}
+
+/// All entries, after the log was closed and found whole.
+async fn entries(log: &AccessLog, folder: &TempDir) -> Vec<Value> {
+    log.close().await.expect("closes");
+    let folder = folder.path().join("log");
+    verify(&folder, &log.verifier(), None).expect("whole");
+    let reader = Reader::open(&folder, &log.verifier()).expect("opens");
+    let entries = reader.entries(0).map(|entry| entry.expect("is there").1);
+    entries.map(|entry| serde_json::from_slice(&entry).expect("JSON")).collect()
+}
+
+fn shown(entry: &Value) -> String {
+    let text = |name: &str| match &entry[name] {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let fields =
+        ["event", "principal", "operation", "bucket", "key", "status", "code", "bytes_in", "bytes_out", "ending"];
+    fields.map(text).join(" ")
+}
+
+#[tokio::test]
+async fn each_access_has_its_entries() {
+    let (world, log, folder) = world().await;
+    let put = world.s3.put(BUCKET, "large", noise(300_000, 1)).await.ok();
+    world.s3.get(BUCKET, "large").await.ok();
+    world.s3.put(BUCKET, "small", "seven b").await.ok();
+    world.s3.get(BUCKET, "small").await.ok();
+    world.s3.get_range(BUCKET, "large", "bytes=0-9").await.ok();
+    world.s3.head(BUCKET, "small").await.ok();
+    world.s3.get(BUCKET, "absent").await.fails(404, "NoSuchKey");
+    world.proxy.s3_as("AKGUEST").get(BUCKET, "small").await.fails(403, "AccessDenied");
+    world.proxy.s3_as("AKNOBODY").get(BUCKET, "small").await.fails(403, "InvalidAccessKeyId");
+    world.s3.ask(Method::DELETE, BUCKET, "small").send().await.ok();
+    let entries = entries(&log, &folder).await;
+    let mut lines: Vec<String> = entries.iter().map(shown).collect();
+    // The end of an answer is written with nobody waiting for it.
+    lines.sort();
+    let mut expected = [
+        "access akadmin PutObject records large 200 - 300000 0 -",
+        "begin akadmin GetObject records large 200 - 0 - -",
+        "end akadmin GetObject records large 200 - - 300000 complete",
+        "access akadmin PutObject records small 200 - 7 0 -",
+        "access akadmin GetObject records small 200 - 0 7 -",
+        "begin akadmin GetObject records large 206 - 0 - -",
+        "end akadmin GetObject records large 206 - - 10 complete",
+        "access akadmin HeadObject records small 200 - 0 0 -",
+        "access akadmin GetObject records absent 404 NoSuchKey 0 - -",
+        "access akguest GetObject records small 403 AccessDenied 0 - -",
+        "access akadmin DeleteObject records small 204 - 0 0 -",
+    ];
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+    let first = &entries[0];
+    assert_eq!(first["request_id"], put.header("x-amz-request-id"));
+    assert_eq!((&first["access_key"], &first["reason"]), (&ADMIN.into(), &"customer-initiated".into()));
+    assert_eq!(first["source"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn an_entry_is_there_before_plaintext_is_and_says_how_far_a_broken_read_came() {
+    let (world, log, folder) = world().await;
+    let body = noise(2 << 20, 1);
+    world.s3.put(BUCKET, "object", body).await.ok();
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    world.store.after(move |seen, reply| {
+        if seen.is(Method::GET, "object") {
+            reply.ending = Ending::WaitAfter(1 << 20, Arc::clone(&held));
+        }
+    });
+    let come = Arc::new(AtomicUsize::new(0));
+    let (s3, count) = (world.s3.clone(), Arc::clone(&come));
+    let reading = tokio::spawn(async move {
+        let asked = s3.ask(Method::GET, BUCKET, "object");
+        asked.send_each(|data| drop(count.fetch_add(data.len(), Ordering::SeqCst))).await
+    });
+    until("the first bytes come", || come.load(Ordering::SeqCst) > 0).await;
+    let journal = std::fs::read_dir(folder.path().join("log/journal")).expect("a folder");
+    let journal: Vec<u8> =
+        journal.flat_map(|file| std::fs::read(file.expect("a file").path()).expect("reads")).collect();
+    assert!(String::from_utf8_lossy(&journal).contains("\"event\":\"begin\""), "durable before plaintext goes out");
+    world.proxy.keys.revoke(&claviger::custody::keys::Revocation::All);
+    gate.add_permits(10);
+    assert!(reading.await.expect("no panic").cut);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let entries = entries(&log, &folder).await;
+    let end = entries.iter().find(|entry| entry["event"] == "end").expect("it ended");
+    let bytes = end["bytes_out"].as_u64().expect("a number");
+    assert_eq!(end["ending"], "revoked");
+    assert!(bytes >= come.load(Ordering::SeqCst) as u64 && bytes < 2 << 20, "{bytes}");
+}
+
+#[tokio::test]
+async fn without_the_log_nothing_is_done_and_nothing_given_out() {
+    let (world, log, _folder) = world().await;
+    world.s3.put(BUCKET, "object", noise(300_000, 1)).await.ok();
+    world.store.take_log();
+    // A log that is closed takes no entries, as one on a full disk.
+    log.close().await.expect("closes");
+    let begun = Instant::now();
+    for _ in 0..2 {
+        let refused = world.s3.get(BUCKET, "object").await.fails(503, "ServiceUnavailable");
+        assert!(refused.header("retry-after").parse::<u32>().is_ok());
+    }
+    world.store.take_log();
+    world.s3.put(BUCKET, "new", "x").await.fails(503, "ServiceUnavailable");
+    world.s3.ask(Method::DELETE, BUCKET, "object").send().await.fails(503, "ServiceUnavailable");
+    world.s3.list(BUCKET, &[]).await.fails(503, "ServiceUnavailable");
+    assert!(world.store.take_log().is_empty(), "the storage server is not asked");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(world.store.keys(BUCKET), ["object"]);
+}
