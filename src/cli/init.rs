@@ -23,6 +23,7 @@ use crate::custodian::passphrase::Passphrase;
 use crate::custodian::seal::{ITERATIONS_DEFAULT, Unsealed};
 use crate::names::KekName;
 use crate::storage::Endpoint;
+use crate::tlog::note::{Use, VerifierKey};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -54,6 +55,9 @@ pub(super) mod names {
     pub(crate) const KEY: &str = "certs/proxy.key";
     pub(crate) const STORAGE_SECRET: &str = "secrets/storage.key";
     pub(crate) const CLIENT_SECRET: &str = "secrets/client.key";
+    pub(crate) const ACCESS_LOG_SEED: &str = "secrets/access-log.key";
+    pub(crate) const ACCESS_LOG_KEY: &str = "access-log.vkey";
+    pub(crate) const ACCESS_LOG: &str = "access-log";
     pub(crate) const KEYRING: &str = "custodian/keyring";
     pub(crate) const PASSPHRASE: &str = "custodian/passphrase";
     pub(crate) const AUDIT: &str = "custodian/audit.jsonl";
@@ -74,10 +78,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     write_private(&dir.join(names::CLIENT_SECRET), new_secret()?.as_bytes())?;
     write_private(&dir.join(names::STORAGE_SECRET), b"")?;
     make_custodian(dir, &kek, ITERATIONS_DEFAULT)?;
+    let access_log_origin = format!("claviger.example/proxy-{}", arguments.region);
+    make_access_log_key(dir, &access_log_origin)?;
     let config = Shape {
         access_key: &access_key,
         kek: &kek,
         region: &arguments.region,
+        access_log_origin: &access_log_origin,
         storage_url: &arguments.storage_url,
         domains: &domains,
     };
@@ -121,6 +128,8 @@ fn refuse_to_overwrite(dir: &Path, force: bool) -> Result<()> {
         names::KEY,
         names::STORAGE_SECRET,
         names::CLIENT_SECRET,
+        names::ACCESS_LOG_SEED,
+        names::ACCESS_LOG_KEY,
         names::KEYRING,
         names::PASSPHRASE,
     ];
@@ -152,6 +161,18 @@ pub(super) fn make_custodian(dir: &Path, kek: &KekName, iterations: u32) -> Resu
     let audit = AuditLog::new(FileSink::open(&dir.join(names::AUDIT))?);
     Engine::new(unsealed, EveryoneInProcess, audit).create(kek, &wiring::itself()).context("cannot make the KEK")?;
     Ok(())
+}
+
+/// The key that signs the log of record accesses, and beside it what others verify the log with.
+fn make_access_log_key(dir: &Path, origin: &str) -> Result<()> {
+    let key = crypto::SigningKey::generate()?;
+    let mut seed = Zeroizing::new(String::with_capacity(44));
+    URL_SAFE_NO_PAD.encode_string(key.seed().expose(), &mut seed);
+    seed.push('\n');
+    write_private(&dir.join(names::ACCESS_LOG_SEED), seed.as_bytes())?;
+    let verifier =
+        VerifierKey::new(origin, Use::Log, *key.public()).context("the region is no part of a log's name")?;
+    write_public(&dir.join(names::ACCESS_LOG_KEY), format!("{verifier}\n").as_bytes())
 }
 
 /// 32 random bytes as text, and a line feed.
@@ -225,6 +246,9 @@ mod tests {
         std::fs::write(dir.join(names::STORAGE_SECRET), "the-storage-secret\n").expect("writes");
         let config = config::load(&file).expect("right");
         assert_eq!(config.proxy.domains, ["s3.example.org"]);
+        let audit = config.audit.as_ref().expect("accesses are logged");
+        let verifier = VerifierKey::new(&audit.origin, Use::Log, *audit.key.public()).expect("a name").to_string();
+        assert_eq!(std::fs::read_to_string(dir.join(names::ACCESS_LOG_KEY)).expect("reads").trim_end(), verifier);
         assert_eq!(config.proxy.writer.as_str(), "proxy/us");
         wiring::check_custodian(&config).expect("the KEK is there");
 
@@ -251,6 +275,7 @@ mod tests {
             names::KEY,
             names::STORAGE_SECRET,
             names::CLIENT_SECRET,
+            names::ACCESS_LOG_SEED,
             names::KEYRING,
             names::PASSPHRASE,
             names::AUDIT,

@@ -108,7 +108,11 @@ async fn an_entry_is_there_before_plaintext_is_and_says_how_far_a_broken_read_ca
     let (s3, count) = (world.s3.clone(), Arc::clone(&come));
     let reading = tokio::spawn(async move {
         let asked = s3.ask(Method::GET, BUCKET, "object");
-        asked.send_each(|data| drop(count.fetch_add(data.len(), Ordering::SeqCst))).await
+        asked
+            .send_each(|data| {
+                count.fetch_add(data.len(), Ordering::SeqCst);
+            })
+            .await
     });
     until("the first bytes come", || come.load(Ordering::SeqCst) > 0).await;
     let journal = std::fs::read_dir(folder.path().join("log/journal")).expect("a folder");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use claviger::net::listener::ListenerLimits;
 use http::Method;
 
+use crate::cutting_off::reading;
 use crate::harness::client::Ask;
 use crate::harness::raw::{Raw, head_of};
 use crate::harness::{BUCKET, LONG, Setup, World, noise};
@@ -244,4 +245,24 @@ async fn more_requests_than_are_served_at_a_time_are_told_to_slow_down() {
     raw.send("0123456789").await;
     assert!(raw.head().await.starts_with("HTTP/1.1 200"));
     assert_eq!(world.s3.get(BUCKET, "object").await.ok().text(), "0123456789");
+}
+
+#[tokio::test]
+async fn an_answer_that_streams_holds_its_place_until_it_was_sent() {
+    let world = World::with(Setup { max_requests: 1, ..Setup::default() }).await;
+    let (body, gate, running) = reading(&world).await;
+    world.s3.head(BUCKET, "object").await.fails(503, "");
+    world.s3.list(BUCKET, &[]).await.fails(503, "SlowDown");
+    gate.add_permits(10);
+    assert!(running.await.expect("no panic").ok().body == body);
+    for _ in 0..2 {
+        // The place is free once the connection is done with the body, also when the client has hung up.
+        let begun = Instant::now();
+        while world.s3.list(BUCKET, &[]).await.status != 200 {
+            assert!(begun.elapsed() < LONG, "the place stays taken");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (_, _gate, running) = reading(&world).await;
+        running.abort();
+    }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use claviger::custody::keys::Revocation;
 use claviger::custody::lease::LeaseSettings;
 
+use crate::cutting_off::{SIZE, reading};
 use crate::harness::custodian::{Failing, engine, kek, officer};
+use crate::harness::verdict::{Verdict, judge};
 use crate::harness::{Answer, BUCKET, Setup, World, noise};
 
 async fn world(leases: LeaseSettings) -> (World, Arc<Failing>) {
@@ -98,6 +100,29 @@ async fn when_the_lease_ends_so_does_the_access() {
     world.s3.get(BUCKET, "object").await.ok();
     tokio::time::sleep(Duration::from_millis(2100)).await;
     may_come_again(world.s3.get(BUCKET, "object").await);
+}
+
+#[tokio::test]
+async fn a_download_that_outlasts_its_lease_renews_it_in_mid_stream_or_ends() {
+    let leases = LeaseSettings { read_lease_s: 1, ..LeaseSettings::default() };
+    for (denies, unreachable) in [(false, false), (true, false), (false, true)] {
+        let (world, custodian) = world(leases.clone()).await;
+        let (body, gate, running) = reading(&world).await;
+        let before = custodian.calls.load(Ordering::SeqCst);
+        custodian.denies.store(denies, Ordering::SeqCst);
+        custodian.unreachable.store(unreachable, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(custodian.calls.load(Ordering::SeqCst), before, "nobody is asked while nothing is given out");
+        gate.add_permits(10);
+        let answer = running.await.expect("no panic");
+        assert!(custodian.calls.load(Ordering::SeqCst) > before, "the custodian is asked again");
+        if denies || unreachable {
+            assert_eq!(judge("not renewed", &answer, &body), Verdict::Cut);
+            assert!(answer.body.len() <= SIZE / 2 + 70_000, "nothing after the lease: {}", answer.body.len());
+        } else {
+            assert!(answer.ok().body == body);
+        }
+    }
 }
 
 #[tokio::test]

@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 use crate::harness::verdict::{Verdict, judge};
 use crate::harness::{Answer, BUCKET, Ending, World, noise, until};
 
-const SIZE: usize = 2 << 20;
+pub(crate) const SIZE: usize = 2 << 20;
 
 /// A GET that waits in the middle for the gate.
-async fn reading(world: &World) -> (Bytes, Arc<Semaphore>, tokio::task::JoinHandle<Answer>) {
+pub(crate) async fn reading(world: &World) -> (Bytes, Arc<Semaphore>, tokio::task::JoinHandle<Answer>) {
     let body = noise(SIZE, 1);
     world.s3.put(BUCKET, "object", body.clone()).await.ok();
     world.store.take_log();

@@ -10,6 +10,7 @@ pub(crate) mod raw;
 pub(crate) mod reply;
 pub(crate) mod store;
 pub(crate) mod verdict;
+pub(crate) mod watch;
 
 use std::time::{Duration, Instant};
 

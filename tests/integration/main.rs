@@ -21,3 +21,4 @@ mod storage_faults;
 mod tampering;
 mod unknown_requests;
 mod uploads;
+mod watching;

@@ -227,3 +227,22 @@ async fn a_client_that_goes_away_frees_the_storage_server() {
     until("the storage server sees the end", || world.store.broken_uploads() == 1).await;
     assert_eq!(world.store.keys(BUCKET), ["warm"]);
 }
+
+#[tokio::test]
+async fn an_archived_object_has_no_size_on_the_storage_servers_word() {
+    let world = World::new().await;
+    world.s3.put(BUCKET, "object", noise(1000, 1)).await.ok();
+    // As S3 does with GLACIER: HEAD tells size and class, GET is refused.
+    world.store.before(|seen| {
+        let refused = seen.is(Method::GET, "object");
+        refused.then(|| Instead::Answer(Reply::error(403, "InvalidObjectState")))
+    });
+    world.store.take_log();
+    for proxy in [world.s3.clone(), world.fresh().await.1] {
+        let answer = proxy.head(BUCKET, "object").await.fails(403, "");
+        assert!(matches!(answer.header("content-length"), "" | "0"), "no size, authenticated or not: {answer:?}");
+        proxy.get(BUCKET, "object").await.fails(403, "InvalidObjectState");
+        proxy.get_range(BUCKET, "object", "bytes=0-9").await.fails(403, "InvalidObjectState");
+    }
+    assert!(world.store.take_log().iter().all(|seen| seen.method == Method::GET), "its word is not even asked for");
+}

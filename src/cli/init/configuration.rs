@@ -8,6 +8,7 @@ pub(super) struct Shape<'a> {
     pub(super) access_key: &'a str,
     pub(super) kek: &'a KekName,
     pub(super) region: &'a str,
+    pub(super) access_log_origin: &'a str,
     pub(super) storage_url: &'a str,
     pub(super) domains: &'a [String],
 }
@@ -15,7 +16,7 @@ pub(super) struct Shape<'a> {
 impl Shape<'_> {
     /// As TOML.
     pub(super) fn to_text(&self) -> String {
-        let Self { access_key, kek, region, storage_url, domains } = self;
+        let Self { access_key, kek, region, access_log_origin, storage_url, domains } = self;
         let domains = list(domains);
         format!(
             r#"# The configuration of `claviger proxy`. `claviger check --config FILE` says what is wrong with it.
@@ -49,6 +50,7 @@ metadata_limit_bytes = 2048
 # The custodian in this process: whoever controls the proxy's machine then controls the KEKs too.
 [custodian]
 # "transit" leaves the KEKs with an OpenBao or Vault server: docs/OPERATING.md.
+# With a custodian of ours there, `watch = true` has revocations told at once.
 kind = "embedded"
 keyring_file = "{keyring}"
 passphrase_file = "{passphrase}"
@@ -86,6 +88,16 @@ buckets = ["*"]
 # Of: "read", "write", "delete", "list", "bucket" (make and remove buckets), "configure" (their settings).
 access = ["read", "write", "delete", "list", "bucket"]
 
+# The log of record accesses, which nobody can quietly rewrite: who did what to which record. While it cannot be written,
+# requests are refused.
+[audit]
+folder = "{access_log}"
+# Its name. With the key in {access_log_key}, others verify the log.
+origin = "{access_log_origin}"
+key_file = "{access_log_seed}"
+keys = "clear"                         # or "hashed": records go by the SHA-256 of their keys
+required = true
+
 [log]
 format = "text"                        # or "json"
 "#,
@@ -95,6 +107,9 @@ format = "text"                        # or "json"
             keyring = names::KEYRING,
             passphrase = names::PASSPHRASE,
             audit = names::AUDIT,
+            access_log = names::ACCESS_LOG,
+            access_log_key = names::ACCESS_LOG_KEY,
+            access_log_seed = names::ACCESS_LOG_SEED,
             client_secret = names::CLIENT_SECRET,
         )
     }

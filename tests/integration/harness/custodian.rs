@@ -1,7 +1,8 @@
 //! The custodian of the tests: the real engine, shared by all of them, and a wrapper that can fail.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use claviger::custodian::audit::{AuditFailed, AuditLog, AuditSink, Entry};
@@ -63,21 +64,29 @@ pub(crate) struct Failing {
     pub(crate) unreachable: AtomicBool,
     pub(crate) silent: AtomicBool,
     pub(crate) denies: AtomicBool,
+    denied: Mutex<HashSet<String>>,
     pub(crate) calls: AtomicUsize,
 }
 
 impl Failing {
     pub(crate) fn new() -> Arc<Self> {
         let (unreachable, silent, denies) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { inner: shared(), unreachable, silent, denies, calls: AtomicUsize::new(0) })
+        let (denied, calls) = (Mutex::default(), AtomicUsize::new(0));
+        Arc::new(Self { inner: shared(), unreachable, silent, denies, denied, calls })
     }
 
-    async fn enter(&self) -> Result<(), CustodyError> {
+    /// Denies this client from now on.
+    pub(crate) fn deny(&self, principal: &str) {
+        self.denied.lock().expect("not poisoned").insert(principal.to_owned());
+    }
+
+    async fn enter(&self, caller: &Caller) -> Result<(), CustodyError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if self.silent.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_secs(3600)).await;
         }
-        if self.denies.load(Ordering::SeqCst) {
+        let denied = self.denied.lock().expect("not poisoned").contains(caller.principal.as_str());
+        if denied || self.denies.load(Ordering::SeqCst) {
             return Err(CustodyError::Denied);
         }
         match self.unreachable.load(Ordering::SeqCst) {
@@ -95,7 +104,7 @@ impl Custodian for Failing {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<(Secret<32>, WrappedKey), CustodyError>> {
         Box::pin(async move {
-            self.enter().await?;
+            self.enter(caller).await?;
             self.inner.generate(kek, context, caller).await
         })
     }
@@ -108,7 +117,7 @@ impl Custodian for Failing {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<Secret<32>, CustodyError>> {
         Box::pin(async move {
-            self.enter().await?;
+            self.enter(caller).await?;
             self.inner.unwrap(kek, context, wrapped, caller).await
         })
     }
@@ -121,7 +130,7 @@ impl Custodian for Failing {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<WrappedKey, CustodyError>> {
         Box::pin(async move {
-            self.enter().await?;
+            self.enter(caller).await?;
             self.inner.rewrap(kek, context, wrapped, caller).await
         })
     }

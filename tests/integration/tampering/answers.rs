@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{RANGES, Verdicts, prepare, read_all};
 use crate::harness::verdict::Verdict::{Refused, Right};
 use crate::harness::verdict::judge;
-use crate::harness::{BUCKET, Ending, Reply, Seen, World, noise};
+use crate::harness::{Answer, BUCKET, Ending, Reply, S3, Seen, World, noise};
 
 const SIZES: [usize; 2] = [1000, 200_000];
 
 type Lie = fn(&Seen, &mut Reply);
+type Read = fn(S3) -> BoxFuture<'static, Answer>;
 
 fn shift_range(reply: &mut Reply, by: i64) {
     edit_range(reply, |first, last, size| (first + by, last + by, size));
@@ -167,6 +169,33 @@ async fn another_object_in_answer_to_the_second_request_under_the_same_etag() {
         let answer = cold.get_range(BUCKET, "victim", "bytes=0-99").await;
         assert_eq!(judge("another object", &answer, &body[..100]), Refused);
         assert_eq!(count.load(Ordering::SeqCst), 2, "it is no overwriting, so it is not tried again");
+    }
+}
+
+#[tokio::test]
+async fn another_object_in_a_later_request_under_the_etag_of_an_earlier_one() {
+    let reads: [(&str, Read); 3] = [
+        ("whole", |s3| Box::pin(async move { s3.get(BUCKET, "object").await })),
+        ("range", |s3| Box::pin(async move { s3.get_range(BUCKET, "object", "bytes=0-99").await })),
+        ("head", |s3| Box::pin(async move { s3.head(BUCKET, "object").await })),
+    ];
+    for size in [1000, 200_000] {
+        for (what, read) in reads {
+            let world = World::new().await;
+            world.s3.put(BUCKET, "object", noise(size, 1)).await.ok();
+            world.s3.get_range(BUCKET, "object", "bytes=0-9").await.ok();
+            let etag = world.store.object(BUCKET, "object").expect("stored").etag;
+            // Another proxy writes a later version, and the storage server gives it out under the ETag of the first.
+            let (_proxy, other) = world.fresh().await;
+            other.put(BUCKET, "object", noise(size, 2)).await.ok();
+            read(other.clone()).await.ok();
+            world.store.tamper(BUCKET, "object", |stored| stored.etag = etag);
+            let answer = read(world.s3.clone()).await;
+            assert_eq!(answer.status, 403, "{what} of {size}: {answer:?}");
+            // To whoever saw neither, it is a good object.
+            let (_proxy, cold) = world.fresh().await;
+            read(cold).await.ok();
+        }
     }
 }
 
