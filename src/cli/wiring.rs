@@ -78,13 +78,19 @@ fn check_keks(config: &Config, engine: &Engine) -> Result<(), Problems> {
     if list.is_empty() { Ok(()) } else { Err(Problems { file: config.file.clone(), list }) }
 }
 
-/// The custodian, and the client through which it is reached if it is on the network.
-fn custodian(config: &Config) -> Result<(Arc<dyn Custodian>, Option<Arc<Transit>>)> {
+/// The custodian.
+struct Reached {
+    custodian: Arc<dyn Custodian>,
+    /// The same, if it is on the network.
+    transit: Option<Arc<Transit>>,
+}
+
+fn custodian(config: &Config) -> Result<Reached> {
     match &config.custodian {
-        CustodianSection::Embedded(section) => Ok((embedded(config, section)?, None)),
+        CustodianSection::Embedded(section) => Ok(Reached { custodian: embedded(config, section)?, transit: None }),
         CustodianSection::Transit(settings) => {
             let transit = Arc::new(Transit::new(settings).context("the custodian's settings do not do")?);
-            Ok((Arc::clone(&transit) as Arc<dyn Custodian>, Some(transit)))
+            Ok(Reached { custodian: Arc::clone(&transit) as Arc<dyn Custodian>, transit: Some(transit) })
         }
     }
 }
@@ -142,7 +148,7 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 /// Opens or connects to the custodian, proves the KEKs, and puts the proxy together.
 pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Prepared> {
-    let (custodian, transit) = custodian(&config)?;
+    let Reached { custodian, transit } = custodian(&config)?;
     prove_keks(&config, custodian.as_ref()).await?;
     log_start(&config, listener.local_addr()?);
     let Config { proxy, storage, custodian: section, leases, buckets, clients, audit, .. } = config;

@@ -267,7 +267,7 @@ async fn when_it_stays_away_everything_is_closed_after_the_grace_and_open_again_
     let cut = Instant::now();
     until("the end of the grace", || written.is_revoked()).await;
     assert!(cut.elapsed() >= GRACE && cut.elapsed() < GRACE + Duration::from_secs(1), "{:?}", cut.elapsed());
-    let refused = write(&keys, "records").await.err().expect("closed");
+    let refused = write(&keys, "records").await.expect_err("closed");
     assert!(matches!(refused.custody(), Some(CustodyError::Unreachable(_))), "{refused:?}");
     gone.store(0, Ordering::SeqCst);
     until("a new watch", || custodian.greeted() >= 2).await;
