@@ -3,8 +3,8 @@
 //! What it tells goes to [`custody::watch::Watch`](Watch), which acts on it. Heartbeats come between events, so that a
 //! custodian that is cut off without a word is missed within three of them.
 //!
-//! **Invariant:** a line that cannot be understood never passes for a heartbeat: an unknown event ends all leases, a
-//! malformed line breaks the watch off.
+//! **Invariant:** only heartbeats, with which the custodian vouches that it sees its store, keep leased keys working. A line
+//! that cannot be understood never passes for one: an unknown event ends all leases, a malformed line breaks the watch off.
 
 mod line;
 mod own_names;
@@ -127,20 +127,33 @@ impl Watcher {
     async fn open(&mut self) -> Result<Open, CustodyError> {
         let mut told = None;
         for _ in 0..self.failover.addresses() {
-            match timeout(self.limit, self.open_at(self.first)).await {
-                Ok(Ok(open)) => {
+            match self.open_at(self.first).await {
+                Ok(open) => {
                     self.watch.opened(open.silence);
                     return Ok(open);
                 }
-                Ok(Err(error)) => told = Some(error),
-                Err(_) => told = told.or(Some(TransitError::Deadline { limit: self.limit }.unreachable())),
+                Err(error) => told = Some(error),
             }
             self.first = (self.first + 1) % self.failover.addresses();
         }
         Err(told.unwrap_or_else(|| TransitError::Deadline { limit: self.limit }.unreachable()))
     }
 
+    /// Open is a watch from its first heartbeat on: a custodian that does not see its store greets, and has no heartbeat.
     async fn open_at(&self, index: usize) -> Result<Open, CustodyError> {
+        let overdue = |limit: Duration| move |_| TransitError::Deadline { limit }.unreachable();
+        let greeted = timeout(self.limit, self.greeting(index)).await;
+        let mut open = greeted.map_err(overdue(self.limit))??;
+        let silence = open.silence;
+        let beats = async {
+            while !matches!(self.next(&mut open).await?, Said::Heartbeat) {}
+            Ok(())
+        };
+        timeout(silence, beats).await.map_err(overdue(silence))?.map_err(TransitError::unreachable)?;
+        Ok(open)
+    }
+
+    async fn greeting(&self, index: usize) -> Result<Open, CustodyError> {
         let generation = self.failover.generation();
         let own_names = OwnNames::of(self.failover.tls());
         let mut lines = Lines::new(self.request(index).await.map_err(no_route_is_no_watch)?);
@@ -162,25 +175,31 @@ impl Watcher {
     }
 
     /// Passes on what is said until it ends.
-    async fn follow(&self, open: Open) -> End {
-        let Open { mut lines, silence, own_names, generation } = open;
+    async fn follow(&self, mut open: Open) -> End {
         loop {
-            let line = match timeout(silence, lines.next()).await {
-                Ok(Ok(line)) => line,
+            let silence = open.silence;
+            match timeout(silence, self.next(&mut open)).await {
+                Ok(Ok(Said::Heartbeat)) => self.watch.heard(silence),
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) => return End::Broken(error),
                 Err(_) => return End::Broken(TransitError::Deadline { limit: silence }),
-            };
-            match line::parse(&line, &own_names) {
-                Ok(Said::Event(event)) => self.watch.tell(&event),
-                Ok(Said::Nothing) => {}
-                // A second greeting has no meaning.
-                Ok(Said::Hello { .. }) | Err(_) => return End::Broken(TransitError::WatchLine),
             }
-            self.watch.heard(silence);
-            if self.failover.generation() != generation {
+            if self.failover.generation() != open.generation {
                 return End::Renewed;
             }
         }
+    }
+
+    /// The next line; an event has been passed on then.
+    async fn next(&self, open: &mut Open) -> Result<Said, TransitError> {
+        let said = line::parse(&open.lines.next().await?, &open.own_names)?;
+        match &said {
+            Said::Event(event) => self.watch.tell(event),
+            Said::Heartbeat | Said::Nothing => {}
+            // A second greeting has no meaning.
+            Said::Hello { .. } => return Err(TransitError::WatchLine),
+        }
+        Ok(said)
     }
 }
 

@@ -58,8 +58,9 @@ pub(super) enum Said {
     Hello {
         heartbeat: Duration,
     },
+    Heartbeat,
     Event(Event),
-    /// A heartbeat, or something that changes nothing here.
+    /// Something that changes nothing here.
     Nothing,
 }
 
@@ -83,7 +84,7 @@ pub(super) fn parse(line: &[u8], own_names: &OwnNames) -> Result<Said, TransitEr
             let heartbeat = heartbeat_ms.filter(|ms| HEARTBEAT_MS.contains(ms)).ok_or(TransitError::WatchLine)?;
             Ok(Said::Hello { heartbeat: Duration::from_millis(heartbeat) })
         }
-        "heartbeat" => Ok(Said::Nothing),
+        "heartbeat" => Ok(Said::Heartbeat),
         "kek" => Ok(kek(&name.unwrap_or_default(), change)),
         "principal" => Ok(self::principal(&principal.unwrap_or_default(), change, own_names)),
         // "policy", "grants", "lagged", and whatever a later custodian says.
@@ -95,8 +96,8 @@ fn kek(name: &str, change: &str) -> Said {
     let Ok(kek) = KekName::new(name) else { return Said::Event(Event::Rules) };
     match change {
         "disabled" | "deleted" => Said::Event(Event::KekClosed(kek)),
-        // Neither takes anything from anyone.
-        "enabled" | "rotated" => Said::Nothing,
+        // These take nothing from anyone.
+        "created" | "enabled" | "rotated" => Said::Nothing,
         _ => Said::Event(Event::KekChanged(kek)),
     }
 }
@@ -134,7 +135,7 @@ mod tests {
     fn each_event_has_its_meaning() {
         let hello = r#"{"event":"hello","instance":"a","heartbeat_ms":250,"policy_sha256":"00"}"#;
         assert_eq!(said(hello), Said::Hello { heartbeat: Duration::from_millis(250) });
-        assert_eq!(said(r#"{"event":"heartbeat"}"#), Said::Nothing);
+        assert_eq!(said(r#"{"event":"heartbeat"}"#), Said::Heartbeat);
         let kek = |change: &str| said(&format!(r#"{{"event":"kek","name":"records","change":"{change}"}}"#));
         for change in ["disabled", "deleted"] {
             assert_eq!(kek(change), Said::Event(Event::KekClosed(named("records"))));
@@ -142,7 +143,7 @@ mod tests {
         for change in ["changed", "soft-deleted", "", "new"] {
             assert_eq!(kek(change), Said::Event(Event::KekChanged(named("records"))));
         }
-        for change in ["enabled", "rotated"] {
+        for change in ["created", "enabled", "rotated"] {
             assert_eq!(kek(change), Said::Nothing);
         }
         for line in [

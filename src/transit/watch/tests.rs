@@ -28,7 +28,7 @@ use crate::transit::settings::{Address, Authentication, TransitSettings};
 
 const GRACE: Duration = Duration::from_millis(600);
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
-const HELLO: &str = "{\"event\":\"hello\",\"instance\":\"a\",\"heartbeat_ms\":50,\"policy_sha256\":\"00\"}\n";
+const HELLO: &str = "{\"event\":\"hello\",\"instance\":\"a\",\"heartbeat_ms\":100,\"policy_sha256\":\"00\"}\n";
 const BEAT: &str = "{\"event\":\"heartbeat\"}\n";
 
 /// A custodian that makes keys and opens none.
@@ -226,6 +226,7 @@ async fn dribbled_bytes_are_no_heartbeat() {
         read_head(&mut stream).await;
         let _ = stream.write_all(HEAD.as_bytes()).await;
         let _ = send(&mut stream, HELLO).await;
+        let _ = send(&mut stream, BEAT).await;
         // Less than a line, for ever.
         while number == 0 && send(&mut stream, " ").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -236,6 +237,42 @@ async fn dribbled_bytes_are_no_heartbeat() {
     let keys = keys();
     let _watching = open(&[server.address.port()], &keys).await.expect("opens");
     until("another connection", || server.connections() >= 2).await;
+}
+
+#[tokio::test]
+async fn a_greeting_alone_opens_nothing_and_keeps_nothing_open() {
+    let (custodian, keys) = (speaking().await, keys());
+    let stale = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    // As a custodian that does not see its store: it greets, tells what it heard, and has no heartbeat.
+    let (blind, back) = (Arc::clone(&stale), custodian.port());
+    let server = scripted(move |mut stream, _| {
+        let blind = Arc::clone(&blind);
+        async move {
+            if !blind.load(Ordering::SeqCst) {
+                let mut to = TcpStream::connect(("127.0.0.1", back)).await.expect("it is there");
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut to).await;
+                return;
+            }
+            read_head(&mut stream).await;
+            let _ = stream.write_all(HEAD.as_bytes()).await;
+            let _ = send(&mut stream, HELLO).await;
+            while send(&mut stream, "{\"event\":\"grants\"}\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    })
+    .await;
+    let port = server.address.port();
+    assert!(matches!(open(&[port], &keys).await.err(), Some(CustodyError::Unreachable(_))));
+    assert!(write(&keys, "records").await.is_err());
+    stale.store(false, Ordering::SeqCst);
+    let _watching = open(&[port], &keys).await.expect("opens");
+    let written = write(&keys, "records").await.expect("made");
+    stale.store(true, Ordering::SeqCst);
+    custodian.says(HANG_UP);
+    until("the end of the grace", || written.is_revoked()).await;
+    assert!(server.connections() >= 3, "it was tried again meanwhile");
+    assert!(write(&keys, "records").await.is_err());
 }
 
 #[tokio::test]
