@@ -29,6 +29,7 @@ pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+pub mod proof_file;
 mod publisher;
 pub mod reader;
 mod recover;

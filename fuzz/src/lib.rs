@@ -6,6 +6,7 @@
 pub mod format;
 mod input;
 pub mod keys;
+pub mod logs;
 pub mod s3;
 pub mod xml;
 
@@ -34,4 +35,7 @@ targets! {
     keys::context,
     keys::keyring,
     keys::seal,
+    logs::tlog_note,
+    logs::tlog_tile,
+    logs::tlog_proof,
 }

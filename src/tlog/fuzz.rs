@@ -3,15 +3,16 @@
 use super::checkpoint::{Checkpoint, SignedCheckpoint};
 use super::journal::{self, Next};
 use super::merkle::{Frontier, Hash};
-use super::note::{Note, Use, VerifierKey};
+use super::note::{Note, Signature, Use, VerifierKey};
 use super::proof::{verify_consistency, verify_inclusion};
+use super::proof_file::InclusionProof;
 use super::tile::{Tile, hashes_to_bytes, parse_entries, parse_hashes, push_entry};
 
 fn key() -> VerifierKey {
     VerifierKey::new("fuzz", Use::Log, [7; 32]).expect("a name")
 }
 
-/// Notes, checkpoints and verifier keys.
+/// Notes, checkpoints, verifier keys, signature lines and proofs as text.
 ///
 /// # Panics
 /// When something is read that is not printed the same again, or a signature of no key is taken as good.
@@ -27,6 +28,13 @@ pub fn notes(bytes: &[u8]) {
     }
     if let Ok(key) = VerifierKey::parse(text) {
         assert_eq!(key.to_string(), text);
+    }
+    if let Ok(signature) = Signature::parse(text) {
+        assert_eq!(signature.to_string(), text);
+    }
+    if let Ok(proof) = InclusionProof::parse(bytes) {
+        assert_eq!(proof.to_string(), text);
+        assert!(proof.verify(b"", &key()).is_err());
     }
 }
 
@@ -73,6 +81,10 @@ mod tests {
     const NOTE: &str = "example.com/audit\n1\niipcm3aIJ95alVLDigRMZpWcaPbS8htSYK9U0vh9uCc=\n\n\
          — example.com/audit J6mbg5GcIQBzpjIvyFMpppYWhm7sBRGtMkvaGiL1WvwWBI0SQoan3SbfnRabCxdfVHYTBN9bSA7N3vynzHqmrC9dNA8=\n";
 
+    const PROOF: &str = "c2sp.org/tlog-proof@v1\nextra QUJD\nindex 0\niipcm3aIJ95alVLDigRMZpWcaPbS8htSYK9U0vh9uCc=\n\n\
+         example.com/audit\n2\niipcm3aIJ95alVLDigRMZpWcaPbS8htSYK9U0vh9uCc=\n\n\
+         — example.com/audit J6mbg5GcIQBzpjIvyFMpppYWhm7sBRGtMkvaGiL1WvwWBI0SQoan3SbfnRabCxdfVHYTBN9bSA7N3vynzHqmrC9dNA8=\n";
+
     fn run(bytes: &[u8]) {
         super::notes(bytes);
         super::tiles(bytes);
@@ -90,6 +102,8 @@ mod tests {
             seed in prop::sample::select(vec![
                 NOTE,
                 "example.com/audit\n1\niipcm3aIJ95alVLDigRMZpWcaPbS8htSYK9U0vh9uCc=\n",
+                PROOF,
+                "— example.com/audit J6mbg5GcIQBzpjIvyFMpppYWhm7sBRGtMkvaGiL1WvwWBI0SQoan3SbfnRabCxdfVHYTBN9bSA7N3vynzHqmrC9dNA8=",
                 "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
                 "tile/63/x001/x234/067.p/255",
                 "clvtlog1\0\0\0\0\0\0\0\0\0\0\0\u{1}\0\0\0\u{3}\0\u{1}x",

@@ -48,7 +48,8 @@ impl Reader {
         Ok(Self::new(folder, checkpoint))
     }
 
-    pub(super) fn new(folder: &Path, checkpoint: SignedCheckpoint) -> Self {
+    /// The log in `folder` up to `checkpoint`, which may be older than the one there.
+    pub fn new(folder: &Path, checkpoint: SignedCheckpoint) -> Self {
         Self { folder: folder.to_owned(), checkpoint }
     }
 
