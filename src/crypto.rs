@@ -1,6 +1,6 @@
 //! The cryptographic primitives that Claviger uses, and the only file that names the library behind them.
 //!
-//! AES-256-GCM (NIST SP 800-38D), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104), SHA-2 and SHA-1
+//! AES-256-GCM and AES-128-GCM (NIST SP 800-38D), ChaCha20-Poly1305 (RFC 8439), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104), SHA-2 and SHA-1
 //! (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018), Ed25519 (RFC 8032).
 
 use std::num::NonZeroU32;
@@ -11,13 +11,13 @@ use ring::{aead, digest, hkdf, hmac, pbkdf2, rand};
 
 use crate::secret::{InvalidSecret, Secret};
 
-/// Bytes of an AES-GCM nonce.
+/// Bytes of a nonce of any [`AeadKey`].
 pub const NONCE_LEN: usize = 12;
-/// Bytes of an AES-GCM tag.
+/// Bytes of a tag of any [`AeadKey`].
 pub const TAG_LEN: usize = 16;
 /// Bytes that sealing adds when the nonce is stored in front: nonce and tag.
 pub const SEAL_OVERHEAD: usize = NONCE_LEN + TAG_LEN;
-/// Most plaintext bytes of one AES-GCM message (SP 800-38D: 2^36 - 32).
+/// Most plaintext bytes of one AES-GCM message (SP 800-38D: 2^36 - 32); ChaCha20-Poly1305 would take a few more.
 const GCM_LIMIT: u64 = (1 << 36) - 32;
 
 /// What was opened is not what was sealed under this key and associated data. It says no more on purpose.
@@ -67,13 +67,27 @@ pub fn random_secret<const N: usize>() -> Result<Secret<N>, RandomFailed> {
     Secret::try_fill(|bytes| random_fill(bytes))
 }
 
-/// An expanded AES-256-GCM key.
+/// An expanded key of an AEAD: AES-256-GCM unless it says otherwise.
 pub struct AeadKey(aead::LessSafeKey);
 
 impl AeadKey {
-    /// Expands `key`.
+    /// Expands `key` for AES-256-GCM.
     pub fn new(key: &Secret<32>) -> Self {
-        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key.expose()).expect("AES-256-GCM keys have 32 bytes");
+        Self::expand(&aead::AES_256_GCM, key.expose())
+    }
+
+    /// Expands `key` for AES-128-GCM.
+    pub fn aes_128_gcm(key: &Secret<16>) -> Self {
+        Self::expand(&aead::AES_128_GCM, key.expose())
+    }
+
+    /// Expands `key` for ChaCha20-Poly1305.
+    pub fn chacha20_poly1305(key: &Secret<32>) -> Self {
+        Self::expand(&aead::CHACHA20_POLY1305, key.expose())
+    }
+
+    fn expand(algorithm: &'static aead::Algorithm, key: &[u8]) -> Self {
+        let key = aead::UnboundKey::new(algorithm, key).expect("the callers' types have the algorithm's key length");
         Self(aead::LessSafeKey::new(key))
     }
 
@@ -82,11 +96,11 @@ impl AeadKey {
     /// # Panics
     /// When `buffer` is longer than the 64 GiB that AES-GCM allows; no caller seals more than 5 MiB.
     pub fn seal_in_place(&self, nonce: [u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG_LEN] {
-        assert!((buffer.len() as u64) < GCM_LIMIT, "message too long for AES-GCM");
+        assert!((buffer.len() as u64) < GCM_LIMIT, "message too long");
         let nonce = aead::Nonce::assume_unique_for_key(nonce);
         let tag = self.0.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), buffer);
         let tag = tag.expect("sealing fails only on messages over 64 GiB");
-        tag.as_ref().try_into().expect("AES-GCM tags have 16 bytes")
+        tag.as_ref().try_into().expect("tags have 16 bytes")
     }
 
     /// Decrypts `ciphertext ‖ tag` in place and returns the plaintext part of the buffer.

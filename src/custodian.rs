@@ -11,6 +11,7 @@ pub mod authorise;
 pub mod barrier;
 pub mod embedded;
 pub mod engine;
+pub mod kek;
 pub mod keyring;
 pub mod passphrase;
 pub mod seal;

@@ -1,0 +1,3 @@
+//! Tests of a KEK.
+
+use super::*;
