@@ -331,6 +331,40 @@ mod tests {
     }
 
     #[test]
+    fn aes_128_gcm_case_4_of_its_specification() {
+        let key = AeadKey::aes_128_gcm(&secret("feffe9928665731c6d6a8f9467308308"));
+        let mut buffer = hex("d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72\
+             1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39");
+        let nonce = hex("cafebabefacedbaddecaf888").try_into().expect("12 bytes");
+        let tag = key.seal_in_place(nonce, &hex("feedfacedeadbeeffeedfacedeadbeefabaddad2"), &mut buffer);
+        assert_eq!(buffer[..8], hex("42831ec221777424"));
+        assert_eq!(tag.as_slice(), hex("5bc94fbc3221a5db94fae95ae7121a47"));
+    }
+
+    #[test]
+    fn chacha20_poly1305_rfc8439_2_8_2() {
+        let key =
+            AeadKey::chacha20_poly1305(&secret("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"));
+        let mut buffer =
+            b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+            sunscreen would be it."
+                .to_vec();
+        let nonce = hex("070000004041424344454647").try_into().expect("12 bytes");
+        let tag = key.seal_in_place(nonce, &hex("50515253c0c1c2c3c4c5c6c7"), &mut buffer);
+        assert_eq!(buffer[..8], hex("d31a8d34648e60db"));
+        assert_eq!(tag.as_slice(), hex("1ae10b594f09e26a7e902ecbd0600691"));
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
+        (0..text.len()).step_by(2).map(byte).collect()
+    }
+
+    fn secret<const N: usize>(text: &str) -> Secret<N> {
+        Secret::from_slice(&hex(text)).expect("a key")
+    }
+
+    #[test]
     fn hkdf_rfc5869_case_3() {
         let okm = hkdf_sha256::<42>(b"", &[0x0b; 22], b"");
         assert_eq!(okm.expose()[..8], [0x8d, 0xa4, 0xe7, 0x75, 0xa5, 0x63, 0xc1, 0x8f]);

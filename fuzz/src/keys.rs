@@ -1,5 +1,6 @@
 //! What the custodian reads.
 
+use claviger::custodian::kek::{Ciphertext, fuzz_kek};
 use claviger::custodian::{keyring as keyrings, seal as seals};
 use claviger::custody::context::BranchContext;
 
@@ -13,6 +14,19 @@ pub fn context(bytes: &[u8]) {
 /// What parses as a keyring is written back byte for byte.
 pub fn keyring(bytes: &[u8]) {
     keyrings::fuzz_keyring(bytes);
+}
+
+/// What parses as a KEK is written back byte for byte.
+pub fn kek(bytes: &[u8]) {
+    fuzz_kek(bytes);
+}
+
+/// What parses as the text of a ciphertext is written back character for character.
+pub fn ciphertext(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(ciphertext) = Ciphertext::parse(text) {
+        assert_eq!(ciphertext.to_text(), text);
+    }
 }
 
 /// A sealed file that opens is made of the keyring that it gives and nothing else.

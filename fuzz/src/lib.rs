@@ -34,6 +34,8 @@ targets! {
     xml::xml_error,
     keys::context,
     keys::keyring,
+    keys::kek,
+    keys::ciphertext,
     keys::seal,
     logs::tlog_note,
     logs::tlog_tile,

@@ -96,3 +96,61 @@ fn version_number(text: &str) -> Option<KekVersion> {
     }
     KekVersion::new(text.parse().ok()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> InvalidCiphertext {
+        Ciphertext::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn each_fault_has_its_cause() {
+        let good = STANDARD.encode([1; SEAL_OVERHEAD]);
+        for prefix in ["", "vault", "vault:", "vault:1:", "bao:v1:", "VAULT:v1:", " vault:v1:", "vault:V1:"] {
+            assert_eq!(parsed(&format!("{prefix}{good}")), InvalidCiphertext::NoPrefix, "{prefix:?}");
+        }
+        for text in ["vault:v", "vault:v1", "vault:v1;"] {
+            assert_eq!(parsed(text), InvalidCiphertext::Fields, "{text:?}");
+        }
+        for version in ["", "0", "01", "+1", "-1", " 1", "1 ", "0x1", "1.0", "4294967296", "\u{661}"] {
+            assert_eq!(parsed(&format!("vault:v{version}:{good}")), InvalidCiphertext::Version, "{version:?}");
+        }
+        let spoiled = [&good[1..], &format!("{good}\n"), &good.replace('=', ""), &good.replacen('A', "_", 1), "!!!!"];
+        for encoded in spoiled {
+            assert_eq!(parsed(&format!("vault:v1:{encoded}")), InvalidCiphertext::Base64, "{encoded:?}");
+        }
+        assert_eq!(parsed(&format!("vault:v1:1:{good}")), InvalidCiphertext::Base64);
+        let lengths =
+            [String::new(), STANDARD.encode([0; SEAL_OVERHEAD - 1]), STANDARD.encode(vec![0; CIPHERTEXT_MAX + 1])];
+        for encoded in lengths.into_iter().chain(["A".repeat(10 * CIPHERTEXT_MAX)]) {
+            assert_eq!(parsed(&format!("vault:v1:{encoded}")), InvalidCiphertext::Length);
+        }
+    }
+
+    #[test]
+    fn the_longest_text_has_its_length() {
+        let version = KekVersion::new(u32::MAX).expect("not zero");
+        let longest = Ciphertext::new(version, vec![7; CIPHERTEXT_MAX]).expect("fits");
+        assert_eq!(longest.to_text().len(), CIPHERTEXT_TEXT_MAX);
+        assert_eq!(Ciphertext::parse(&longest.to_text()), Ok(longest));
+    }
+
+    proptest! {
+        #[test]
+        fn texts_go_both_ways(version in 1u32.., bytes in proptest::collection::vec(any::<u8>(), SEAL_OVERHEAD..300)) {
+            let ciphertext = Ciphertext::new(KekVersion::new(version).expect("not zero"), bytes).expect("fits");
+            prop_assert_eq!(Ciphertext::parse(&ciphertext.to_text()), Ok(ciphertext));
+        }
+
+        #[test]
+        fn what_parses_is_written_back(text in "(vault:v)?[0-9+ -]{0,11}:?[A-Za-z0-9+/_\n-]{0,60}={0,3}") {
+            if let Ok(ciphertext) = Ciphertext::parse(&text) {
+                prop_assert_eq!(ciphertext.to_text(), text);
+            }
+        }
+    }
+}

@@ -62,7 +62,8 @@ impl Kek {
     /// Whether the invariants of a KEK hold.
     fn is_sound(&self) -> bool {
         let oldest = self.min_available.max(1);
-        let consecutive = self.versions.keys().map(|number| number.number()).eq((oldest..=u32::MAX).take(self.versions.len()));
+        let consecutive =
+            self.versions.keys().map(|number| number.number()).eq((oldest..=u32::MAX).take(self.versions.len()));
         let Some((latest, _)) = self.versions.last_key_value().filter(|_| consecutive) else { return false };
         let opened = self.min_decryption.number();
         let encrypting = match self.min_encryption {
@@ -128,4 +129,158 @@ fn length(d: &mut Decoder<'_>, most: usize) -> Result<usize, NotCanonical> {
 
 fn number(d: &mut Decoder<'_>) -> Result<KekVersion, NotCanonical> {
     KekVersion::new(d.u32()?).ok_or(NotCanonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{kek, of_type};
+    use super::*;
+    use crate::custodian::audit::permit;
+    use crate::custodian::kek::{KeyChange, KeyOptions};
+    use crate::names::KekName;
+
+    fn labels(count: usize) -> Labels {
+        let label = |n: usize| (format!("{n:k>31}"), "v".repeat(63));
+        Labels::new((0..count).map(label).collect()).expect("within bounds")
+    }
+
+    /// A KEK that takes as much room as one with `versions` versions can.
+    fn largest(versions: i64) -> Kek {
+        let options =
+            KeyOptions { labels: labels(LABELS_MAX), auto_rotate_period_s: u64::MAX, ..KeyOptions::default() };
+        let mut kek = kek(&options);
+        for _ in 1..versions {
+            kek.rotate(i64::MIN, permit()).expect("rotates");
+        }
+        kek
+    }
+
+    /// What is like `kek` but for the change, if that parses.
+    fn changed(kek: &Kek, change: impl FnOnce(&mut Kek)) -> Option<Kek> {
+        let mut copy = Kek::parse(&kek.to_bytes()).expect("parses");
+        change(&mut copy);
+        Kek::parse(&copy.to_bytes()).ok()
+    }
+
+    #[test]
+    fn bytes_come_back_and_nothing_else_parses() {
+        let name = KekName::new("records").expect("legal");
+        for kek in [largest(3), largest(1), of_type(KeyType::Aes128Gcm96), of_type(KeyType::ChaCha20Poly1305)] {
+            let bytes = kek.to_bytes();
+            let parsed = Kek::parse(&bytes).expect("parses");
+            assert_eq!(parsed.info(&name), kek.info(&name));
+            assert_eq!(*parsed.to_bytes(), *bytes);
+            for cut in 0..bytes.len() {
+                assert!(Kek::parse(&bytes[..cut]).is_err(), "cut at {cut}");
+            }
+            assert!(Kek::parse(&[&bytes[..], b"\0"].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_room_is_enough_for_the_largest() {
+        let mut kek = largest(1_000);
+        // Numbers of five bytes each.
+        kek.versions = (0u32..)
+            .zip(std::mem::take(&mut kek.versions).into_values())
+            .map(|(n, version)| (KekVersion::new(u32::MAX - 999 + n).expect("not zero"), version))
+            .collect();
+        let oldest = u32::MAX - 999;
+        (kek.min_available, kek.min_encryption) = (oldest, u32::MAX);
+        kek.min_decryption = KekVersion::new(oldest).expect("not zero");
+        assert!(Kek::parse(&kek.to_bytes()).is_ok());
+        // And there is no number after the last.
+        let change = KeyChange { min_decryption_version: Some(u32::MAX), ..KeyChange::default() };
+        kek.configure(&change, permit()).expect("is a version");
+        kek.trim(u32::MAX, permit()).expect("in order");
+        assert!(Kek::parse(&kek.to_bytes()).is_ok());
+        assert!(kek.rotate(0, permit()).is_err());
+    }
+
+    #[test]
+    fn the_invariants_are_checked() {
+        let three = largest(3);
+        let number = |number| KekVersion::new(number).expect("not zero");
+        assert!(changed(&three, |_| ()).is_some());
+        assert!(changed(&three, |kek| kek.versions.clear()).is_none());
+        assert!(changed(&three, |kek| drop(kek.versions.remove(&number(1)))).is_none());
+        assert!(changed(&three, |kek| drop(kek.versions.remove(&number(2)))).is_none());
+        assert!(changed(&three, |kek| kek.min_decryption = number(4)).is_none());
+        assert!(changed(&three, |kek| kek.min_encryption = 4).is_none());
+        assert!(changed(&three, |kek| (kek.min_decryption, kek.min_encryption) = (number(3), 2)).is_none());
+        assert!(changed(&three, |kek| kek.min_available = 2).is_none());
+        assert!(changed(&three, |kek| kek.auto_rotate_period_s = 1).is_none());
+        let trimmed = |min_decryption, min_encryption, min_available| {
+            changed(&three, |kek| {
+                kek.versions.remove(&number(1));
+                (kek.min_decryption, kek.min_encryption) = (number(min_decryption), min_encryption);
+                kek.min_available = min_available;
+            })
+        };
+        assert!(trimmed(2, 2, 2).is_some());
+        assert!(trimmed(2, 0, 2).is_none() && trimmed(1, 2, 2).is_none() && trimmed(2, 2, 0).is_none());
+        assert!(changed(&three, |kek| kek.key_type = KeyType::Aes128Gcm96).is_none(), "of another length");
+    }
+
+    #[test]
+    fn a_zero_key_and_other_labels_do_not_parse() {
+        let mut bytes = of_type(KeyType::Aes256Gcm96).to_bytes().to_vec();
+        let key = bytes.len() - 32;
+        bytes[key..].fill(0);
+        assert!(Kek::parse(&bytes).is_err());
+        let kek = kek(&KeyOptions { labels: labels(2), ..KeyOptions::default() });
+        let bytes = kek.to_bytes();
+        let at = memchr::memmem::find(&bytes, b"v").expect("is there") + 1;
+        for (place, byte) in [(at, b' '), (3, b'C'), (0, 0x8f)] {
+            let mut other = bytes.to_vec();
+            other[place] = byte;
+            assert!(Kek::parse(&other).is_err(), "{byte} at {place}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_is_written_back(at in 0usize..300, byte: u8, versions in 1i64..4) {
+            let mut bytes = largest(versions).to_bytes().to_vec();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            crate::custodian::kek::fuzz_kek(&bytes);
+        }
+
+        #[test]
+        fn every_kek_comes_back(
+            key_type in proptest::sample::select(KeyType::ALL.to_vec()),
+            flags: [bool; 6],
+            rotations in 0u32..5,
+            minima in [0u32..6, 0u32..6, 0u32..6],
+            auto_rotate_period_s in prop_oneof![Just(0), 3600u64..],
+            label in "[a-z0-9_-]{1,31}",
+            value in "[A-Za-z0-9._-]{1,63}",
+        ) {
+            let labels = Labels::new(BTreeMap::from([(label, value)])).expect("legal");
+            let [derived, exportable, allow_plaintext_backup, deletion_allowed, disabled, soft_deleted] = flags;
+            let options =
+                KeyOptions { key_type, derived, exportable, allow_plaintext_backup, auto_rotate_period_s, labels };
+            let mut kek = kek(&options);
+            for _ in 0..rotations {
+                kek.rotate(i64::from(rotations) - 2, permit()).expect("rotates");
+            }
+            let change = KeyChange {
+                min_decryption_version: Some(minima[0]),
+                min_encryption_version: Some(minima[1]),
+                deletion_allowed: Some(deletion_allowed),
+                ..KeyChange::default()
+            };
+            // Whether these are taken or refused, a sound KEK stays one.
+            drop(kek.configure(&change, permit()));
+            drop(kek.trim(minima[2], permit()));
+            kek.set_disabled(disabled, permit());
+            kek.set_soft_deleted(soft_deleted, permit());
+            let name = KekName::new("records").expect("legal");
+            let parsed = Kek::parse(&kek.to_bytes()).expect("parses");
+            prop_assert_eq!(parsed.info(&name), kek.info(&name));
+        }
+    }
 }

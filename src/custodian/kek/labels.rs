@@ -58,3 +58,31 @@ fn is_value(value: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=VALUE_MAX).contains(&value.len()) && value.bytes().all(legal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Result<Labels, InvalidLabels> {
+        Labels::new(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn labels_keep_their_form() {
+        let good = labels(&[("jurisdiction", "us"), ("class-2_x", "A.b_c-9")]).expect("good");
+        assert_eq!(
+            (good.jurisdiction(), good.get("class-2_x"), good.get("other")),
+            (Some("us"), Some("A.b_c-9"), None)
+        );
+        assert_eq!(good.iter().collect::<Vec<_>>(), [("class-2_x", "A.b_c-9"), ("jurisdiction", "us")]);
+        assert!(labels(&[(&"k".repeat(KEY_MAX), &"v".repeat(VALUE_MAX))]).is_ok());
+        let bad = [("", "v"), ("k", ""), ("K", "v"), ("k.", "v"), ("k", "v w"), ("k", "v=w"), ("k\0", "v"), ("ä", "v")];
+        for pair in bad {
+            assert_eq!(labels(&[pair]), Err(InvalidLabels), "{pair:?}");
+        }
+        assert!(labels(&[(&"k".repeat(KEY_MAX + 1), "v")]).is_err());
+        assert!(labels(&[("k", &"v".repeat(VALUE_MAX + 1))]).is_err());
+        let many = |count: usize| Labels::new((0..count).map(|n| (format!("k{n}"), "v".to_owned())).collect());
+        assert!(many(LABELS_MAX).is_ok() && many(LABELS_MAX + 1).is_err());
+    }
+}
