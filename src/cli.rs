@@ -1,19 +1,30 @@
 //! The command line: one file per subcommand; the only place where concrete parts are wired together.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 officers have to approve it first.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "what a command shows goes to stdout, and why it failed to stderr"
 )]
 
+mod audit;
+mod certificate;
 mod certificates;
 mod check;
+mod custodian;
+mod custodian_client;
 mod demo;
 mod files;
+mod grant;
 mod init;
 mod inspect;
+mod key;
+mod policy;
+mod proposals;
 mod proxy;
+mod revoke;
+mod unseal;
+mod vote;
 mod wiring;
 
 use std::path::PathBuf;
@@ -22,7 +33,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
+use self::custodian_client::Gated;
 use crate::config::{self, Config, Problems};
+use crate::custodian::approval::Verb;
 use crate::telemetry;
 
 #[derive(Parser)]
@@ -43,14 +56,46 @@ enum Command {
     Demo(demo::Arguments),
     /// Write the configuration, keys and certificates of a deployment into a folder
     Init(init::Arguments),
-    /// Say what is wrong with a configuration
+    /// Issue a client certificate for one more proxy, officer or auditor
+    Certificate(certificate::Arguments),
+    /// Say what is wrong with a configuration, a proxy's or a custodian's
     ///
     /// Looks into the files that it names, too, and asks no server: a custodian on the network is not contacted.
     Check(check::Arguments),
     /// Run the proxy
     Proxy(ConfigFile),
+    /// Run the custodian: the server that holds the KEKs
+    Custodian(custodian::Arguments),
+    /// Give the custodian a share of its seal
+    Unseal(unseal::Arguments),
+    /// Show whether the custodian is sealed, and how far its unsealing is
+    SealStatus(unseal::OnlyFlags),
+    /// Seal the custodian at once: it gives no key out until it is unsealed
+    Seal(unseal::OnlyFlags),
     /// Show what the storage server knows of an object: its envelope
     Inspect(inspect::Arguments),
+    /// Check, show and witness an append-only log
+    Audit(audit::Arguments),
+    /// Check a custodian's policy, and what it decides
+    Policy(policy::Arguments),
+    /// Make, show, rotate and switch off the custodian's keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Show what waits for the approval of officers
+    Proposals(proposals::Arguments),
+    /// Approve a proposal, as an officer: shows it in full and signs it on this machine
+    Approve(vote::Arguments),
+    /// Deny a proposal for good, as an officer
+    Deny(vote::Arguments),
+    /// Leave to use keys for a time: ask, approve, list, end
+    #[command(subcommand)]
+    Grant(grant::Command),
+    /// Cut off a client, a person or a certificate, at once
+    Revoke(revoke::Revoke),
+    /// Let in again who was cut off; officers have to approve it
+    Reinstate(revoke::Reinstate),
+    /// Show who is cut off
+    Revocations(revoke::List),
 }
 
 /// Which configuration a command works with.
@@ -74,17 +119,37 @@ struct Usage(String);
 
 /// What is shown was shown, and what it shows is bad.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration is not right")]
+#[error("what was checked is not right")]
 struct Shown;
+
+/// What was checked was found bad, and that was shown.
+#[derive(Debug, thiserror::Error)]
+#[error("what was checked is bad")]
+struct Bad;
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Init(arguments) => init::run(&arguments),
+        Command::Certificate(arguments) => certificate::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Proxy(config) => proxy::run(&config),
+        Command::Custodian(arguments) => custodian::run(arguments),
+        Command::Unseal(arguments) => unseal::run(&arguments),
+        Command::SealStatus(arguments) => unseal::status(&arguments),
+        Command::Seal(arguments) => unseal::seal(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Audit(arguments) => audit::run(arguments),
+        Command::Policy(arguments) => policy::run(&arguments),
+        Command::Key(command) => key::run(&command),
+        Command::Proposals(arguments) => proposals::run(&arguments),
+        Command::Approve(arguments) => vote::run(&arguments, Verb::Approve),
+        Command::Deny(arguments) => vote::run(&arguments, Verb::Veto),
+        Command::Grant(command) => grant::run(&command),
+        Command::Revoke(arguments) => revoke::run(&arguments),
+        Command::Reinstate(arguments) => revoke::reinstate(&arguments),
+        Command::Revocations(arguments) => revoke::list(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,10 +161,17 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Shown>() {
         return ExitCode::from(2);
     }
+    if error.is::<Bad>() {
+        return ExitCode::FAILURE;
+    }
     if let Some(problems) = error.downcast_ref::<Problems>() {
         let count = problems.list.len();
         eprintln!("claviger: the configuration has {count} mistake{}:\n{problems}", if count == 1 { "" } else { "s" });
         return ExitCode::from(2);
+    }
+    if let Some(gated) = error.downcast_ref::<Gated>() {
+        eprint!("claviger: {}", gated.advice());
+        return ExitCode::from(3);
     }
     eprintln!("claviger: {error:#}");
     ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })

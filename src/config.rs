@@ -9,6 +9,7 @@ mod audit;
 mod buckets;
 mod clients;
 mod custodian;
+pub mod custodian_server;
 mod files;
 mod problem;
 mod proxy;
@@ -29,9 +30,9 @@ use crate::object::access::Client;
 use crate::object::bucket::Buckets;
 use crate::proxy::access_log::AccessLogSettings;
 use crate::telemetry::LogFormat;
+use crate::transit::settings::TransitSettings;
 
 pub use buckets::KekUse;
-pub use custodian::{CustodianSection, EmbeddedSection};
 pub use problem::{Mistake, Problem, Problems};
 pub use proxy::ProxySettings;
 pub use storage::StorageSection;
@@ -50,7 +51,7 @@ pub struct Config {
     /// The storage server.
     pub storage: StorageSection,
     /// Who holds the KEKs.
-    pub custodian: CustodianSection,
+    pub custodian: TransitSettings,
     /// How long branch keys are leased.
     pub leases: LeaseSettings,
     /// The buckets and their KEKs.
@@ -78,10 +79,15 @@ impl std::fmt::Debug for Config {
 /// # Errors
 /// [`Problems`]: all that is wrong with it.
 pub fn load(file: &Path) -> Result<Config, Problems> {
+    load_with(file, |root| read(root, file))
+}
+
+/// Reads `file` and has `read` look into it.
+fn load_with<T>(file: &Path, read: impl FnOnce(Section<'_>) -> Option<T>) -> Result<T, Problems> {
     let of_file =
         |mistake| Problems { file: file.to_owned(), list: vec![Problem { line: None, key: String::new(), mistake }] };
     let text = read_text(file).map_err(of_file)?;
-    parse(&text, file).map_err(|list| Problems { file: file.to_owned(), list })
+    parse(&text, file, read).map_err(|list| Problems { file: file.to_owned(), list })
 }
 
 fn read_text(file: &Path) -> Result<String, Mistake> {
@@ -95,7 +101,7 @@ fn read_text(file: &Path) -> Result<String, Mistake> {
     }
 }
 
-fn parse(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
+fn parse<T>(text: &str, file: &Path, read: impl FnOnce(Section<'_>) -> Option<T>) -> Result<T, Vec<Problem>> {
     let document = Document::new(text, file.parent().unwrap_or(Path::new("")));
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -103,7 +109,7 @@ fn parse(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
         document.note(line, "", Mistake::Syntax(error.message().to_owned()));
     }
     // What follows a syntax error may be misread, so that only a sound document is looked into.
-    let config = if errors.is_empty() { read(Section::root(&document, table.get_ref()), file) } else { None };
+    let config = if errors.is_empty() { read(Section::root(&document, table.get_ref())) } else { None };
     let problems = document.into_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(config),

@@ -1,7 +1,7 @@
 //! The cryptographic primitives that Claviger uses, and the only file that names the library behind them.
 //!
-//! AES-256-GCM and AES-128-GCM (NIST SP 800-38D), ChaCha20-Poly1305 (RFC 8439), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104), SHA-2 and SHA-1
-//! (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018), Ed25519 (RFC 8032).
+//! AES-256-GCM and AES-128-GCM (NIST SP 800-38D), ChaCha20-Poly1305 (RFC 8439), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104),
+//! SHA-2 and SHA-1 (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018), Ed25519 (RFC 8032), ECDSA P-256 with SHA-256 (FIPS 186-4).
 
 use std::num::NonZeroU32;
 
@@ -237,6 +237,93 @@ pub fn ed25519_verify(public: &[u8; ED25519_PUBLIC_LEN], message: &[u8], signatu
     key.verify(message, signature).map_err(|_| NotAuthentic)
 }
 
+/// The kinds of signature that people make with the key of their certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SignatureKind {
+    /// ECDSA on P-256 with SHA-256; the signature is ASN.1 (RFC 3279), the public key an uncompressed point.
+    EcdsaP256Sha256,
+    /// Ed25519.
+    Ed25519,
+}
+
+/// Checks a signature by `public`, in the form that [`SignatureKind`] gives.
+///
+/// # Errors
+/// [`NotAuthentic`], also for a public key or a signature that is none.
+pub fn verify_signature(
+    kind: SignatureKind,
+    public: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), NotAuthentic> {
+    let algorithm: &dyn signature::VerificationAlgorithm = match kind {
+        SignatureKind::EcdsaP256Sha256 => &signature::ECDSA_P256_SHA256_ASN1,
+        SignatureKind::Ed25519 => &signature::ED25519,
+    };
+    signature::UnparsedPublicKey::new(algorithm, public).verify(message, signature).map_err(|_| NotAuthentic)
+}
+
+/// The private key is not one in PKCS#8 that [`SignatureKind`] knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an EC P-256 or Ed25519 private key in PKCS#8")]
+pub struct UnusableKey;
+
+/// A private key out of PKCS#8 (RFC 5958): EC P-256 or Ed25519.
+///
+/// The library does not zeroize it on drop, so it should live no longer than one command.
+pub struct Pkcs8Key(KeyPair);
+
+enum KeyPair {
+    EcdsaP256(signature::EcdsaKeyPair),
+    Ed25519(signature::Ed25519KeyPair),
+}
+
+impl Pkcs8Key {
+    /// The key in `der`.
+    ///
+    /// # Errors
+    /// [`UnusableKey`].
+    pub fn parse(der: &[u8]) -> Result<Self, UnusableKey> {
+        let random = rand::SystemRandom::new();
+        let ecdsa = signature::EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_ASN1_SIGNING, der, &random);
+        if let Ok(pair) = ecdsa {
+            return Ok(Self(KeyPair::EcdsaP256(pair)));
+        }
+        let ed25519 = signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(der);
+        ed25519.map(|pair| Self(KeyPair::Ed25519(pair))).map_err(|_| UnusableKey)
+    }
+
+    /// What it signs with.
+    pub fn kind(&self) -> SignatureKind {
+        match self.0 {
+            KeyPair::EcdsaP256(_) => SignatureKind::EcdsaP256Sha256,
+            KeyPair::Ed25519(_) => SignatureKind::Ed25519,
+        }
+    }
+
+    /// The public key.
+    pub fn public(&self) -> &[u8] {
+        match &self.0 {
+            KeyPair::EcdsaP256(pair) => pair.public_key().as_ref(),
+            KeyPair::Ed25519(pair) => pair.public_key().as_ref(),
+        }
+    }
+
+    /// A signature of `message`.
+    ///
+    /// # Errors
+    /// [`RandomFailed`]: ECDSA draws.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, RandomFailed> {
+        match &self.0 {
+            KeyPair::EcdsaP256(pair) => {
+                let signature = pair.sign(&rand::SystemRandom::new(), message).map_err(|_| RandomFailed)?;
+                Ok(signature.as_ref().to_vec())
+            }
+            KeyPair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        }
+    }
+}
+
 /// Whether `a` and `b` are equal, in time that depends on their lengths only.
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     subtle::ConstantTimeEq::ct_eq(a, b).into()
@@ -392,5 +479,29 @@ mod tests {
         assert_eq!(ed25519_verify(key.public(), &[0x72], &signature[..63]), Err(NotAuthentic));
         signature[63] ^= 1;
         assert_eq!(ed25519_verify(key.public(), &[0x72], &signature), Err(NotAuthentic));
+    }
+
+    #[test]
+    fn a_key_of_pkcs8_signs_what_only_its_public_key_verifies() {
+        for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519] {
+            let [one, two] = [0, 1].map(|_| {
+                let key = rcgen::KeyPair::generate_for(algorithm).expect("random");
+                Pkcs8Key::parse(key.serialized_der()).expect("PKCS#8")
+            });
+            let mut signature = one.sign(b"message").expect("random");
+            let check = |key: &Pkcs8Key, message: &[u8], signature: &[u8]| {
+                verify_signature(key.kind(), key.public(), message, signature)
+            };
+            assert_eq!(check(&one, b"message", &signature), Ok(()));
+            assert_eq!(check(&one, b"messagf", &signature), Err(NotAuthentic));
+            assert_eq!(check(&two, b"message", &signature), Err(NotAuthentic));
+            assert_eq!(check(&one, b"message", &signature[1..]), Err(NotAuthentic));
+            let last = signature.len() - 1;
+            signature[last] ^= 1;
+            assert_eq!(check(&one, b"message", &signature), Err(NotAuthentic));
+        }
+        let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("random");
+        assert_eq!(Pkcs8Key::parse(other.serialized_der()).err(), Some(UnusableKey));
+        assert!(Pkcs8Key::parse(b"").is_err());
     }
 }

@@ -37,7 +37,7 @@ mod shared;
 mod shelf;
 pub mod storage;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tile;
 pub mod verify;
 pub mod witness;

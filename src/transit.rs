@@ -22,6 +22,7 @@ mod tests;
 mod token_api;
 pub mod token_file;
 pub mod watch;
+mod wrapping;
 
 use std::fmt;
 use std::sync::Arc;

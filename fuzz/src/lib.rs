@@ -3,10 +3,13 @@
 //! The fuzz targets hand each input they think of to these functions, and `tests/corpora.rs` hands the stored corpora to the
 //! same ones under plain `cargo test`. A function that returns has found nothing wrong; one that panics has.
 
+pub mod api;
+pub mod approvals;
 pub mod format;
 mod input;
 pub mod keys;
 pub mod logs;
+pub mod policy;
 pub mod s3;
 pub mod xml;
 
@@ -33,11 +36,18 @@ targets! {
     xml::xml_delete,
     xml::xml_error,
     keys::context,
-    keys::keyring,
     keys::kek,
     keys::ciphertext,
-    keys::seal,
+    approvals::proposal,
+    approvals::grant,
+    approvals::revocation,
+    approvals::json,
     logs::tlog_note,
     logs::tlog_tile,
     logs::tlog_proof,
+    policy::policy,
+    policy::cases,
+    policy::identity,
+    api::api_body,
+    api::api_route,
 }

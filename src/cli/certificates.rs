@@ -1,77 +1,134 @@
-//! A private CA, and the certificate that it gives the proxy.
+//! Private CAs, and the certificates that they give servers and clients.
 
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, string::Ia5String,
 };
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use crate::crypto;
+use crate::custodian::identity::SpiffeId;
 
 /// How long the CA's own certificate is valid.
 const CA_DAYS: i64 = 3650;
-/// How long the proxy's certificate is valid: some clients trust none that is valid for longer.
+/// How long a certificate is valid: some clients trust none that is valid for longer.
 const LEAF_DAYS: i64 = 825;
 /// Clocks of clients may lag.
 const LAG: Duration = Duration::days(1);
 
-/// What was issued, all as PEM. ECDSA over P-256.
+/// A private CA that issues for a deployment. ECDSA over P-256.
+pub(super) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    key: Zeroizing<String>,
+}
+
+/// A certificate that was issued, and its key, as PEM.
 pub(super) struct Issued {
-    /// The CA's certificate: what clients trust.
-    pub(super) ca: String,
-    /// The CA's key, which signs further certificates.
-    pub(super) ca_key: Zeroizing<String>,
-    /// The proxy's certificate.
+    /// The certificate.
     pub(super) certificate: String,
-    /// The proxy's key.
+    /// Its key.
     pub(super) key: Zeroizing<String>,
 }
 
-/// A new CA, and a certificate from it for `localhost`, the loopback addresses and `hosts`: IP addresses, or DNS names,
-/// which are also covered as domains of buckets (`*.HOST`).
-pub(super) fn issue(hosts: &[String]) -> Result<Issued> {
-    let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make the CA's key")?;
-    let ca_key_pem = Zeroizing::new(ca_key.serialize_pem());
-    // With a name of its own, so that a trust store can hold several.
-    let tag: String = crypto::random_array::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-    let ca = CertifiedIssuer::self_signed(ca_params(&tag), ca_key).context("cannot make the CA's certificate")?;
+impl Authority {
+    /// A new one, for `purpose` as its name says.
+    pub(super) fn new(purpose: &str) -> Result<Self> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make the CA's key")?;
+        let pem = Zeroizing::new(key.serialize_pem());
+        // With a name of its own, so that a trust store can hold several.
+        let tag: String = crypto::random_array::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let params = ca_params(&format!("Claviger {purpose} CA {tag}"));
+        let issuer = CertifiedIssuer::self_signed(params, key).context("cannot make the CA's certificate")?;
+        Ok(Self { issuer, key: pem })
+    }
 
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make the proxy's key")?;
-    let leaf = leaf_params(hosts)?.signed_by(&key, &ca).context("cannot make the proxy's certificate")?;
-    Ok(Issued { ca: ca.pem(), ca_key: ca_key_pem, certificate: leaf.pem(), key: Zeroizing::new(key.serialize_pem()) })
+    /// The CA's certificate, as PEM: what its peers trust.
+    pub(super) fn certificate(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The CA's key, as PEM.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// For a server that is reached as `localhost`, by the loopback addresses and as `hosts`: IP addresses, or DNS names. With
+    /// `wildcards`, these are also covered as domains of buckets (`*.HOST`).
+    pub(super) fn server(&self, name: &str, hosts: &[String], wildcards: bool) -> Result<Issued> {
+        issue(server_params(hosts, wildcards)?, name, ExtendedKeyUsagePurpose::ServerAuth, &self.issuer)
+    }
+
+    /// For a custodian, which has an id besides.
+    pub(super) fn custodian(&self, id: &SpiffeId, hosts: &[String]) -> Result<Issued> {
+        let mut params = server_params(hosts, false)?;
+        params.subject_alt_names.push(uri(id)?);
+        issue(params, id.name(), ExtendedKeyUsagePurpose::ServerAuth, &self.issuer)
+    }
+
+    /// For a client, whose one URI name is `id`.
+    pub(super) fn client(&self, id: &SpiffeId) -> Result<Issued> {
+        issue(client_params(id)?, id.name(), ExtendedKeyUsagePurpose::ClientAuth, &self.issuer)
+    }
 }
 
-fn ca_params(tag: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = named(&format!("Claviger private CA {tag}"));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    valid_for(&mut params, CA_DAYS);
-    params
+/// For a client, from a CA whose certificate and key are given as PEM.
+pub(super) fn issue_client(ca: &str, ca_key: &str, id: &SpiffeId) -> Result<Issued> {
+    let key = KeyPair::from_pem(ca_key).context("the CA's key is not an unencrypted private key in PEM")?;
+    let issuer = Issuer::from_ca_cert_pem(ca, key).context("the CA's certificate is not a certificate in PEM")?;
+    issue(client_params(id)?, id.name(), ExtendedKeyUsagePurpose::ClientAuth, &issuer)
 }
 
-fn leaf_params(hosts: &[String]) -> Result<CertificateParams> {
+fn server_params(hosts: &[String], wildcards: bool) -> Result<CertificateParams> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
     for host in hosts {
         names.push(host.clone());
-        if host.parse::<IpAddr>().is_err() && host.contains('.') {
+        if wildcards && host.parse::<IpAddr>().is_err() && host.contains('.') {
             names.push(format!("*.{host}"));
         }
     }
     names.sort();
     names.dedup();
-    let mut params = CertificateParams::new(names).context("a host name cannot stand in a certificate")?;
-    params.distinguished_name = named("claviger proxy");
+    CertificateParams::new(names).context("a host name cannot stand in a certificate")
+}
+
+fn uri(id: &SpiffeId) -> Result<SanType> {
+    Ok(SanType::URI(Ia5String::try_from(id.as_str())?))
+}
+
+fn client_params(id: &SpiffeId) -> Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![uri(id)?];
+    Ok(params)
+}
+
+fn issue(
+    mut params: CertificateParams,
+    name: &str,
+    usage: ExtendedKeyUsagePurpose,
+    issuer: &Issuer<'_, KeyPair>,
+) -> Result<Issued> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a key")?;
+    params.distinguished_name = named(name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = vec![usage];
     // Strict verifiers (Python 3.13's, for one) want it.
     params.use_authority_key_identifier_extension = true;
     valid_for(&mut params, LEAF_DAYS);
-    Ok(params)
+    let leaf = params.signed_by(&key, issuer).context("cannot make a certificate")?;
+    Ok(Issued { certificate: leaf.pem(), key: Zeroizing::new(key.serialize_pem()) })
+}
+
+fn ca_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid_for(&mut params, CA_DAYS);
+    params
 }
 
 fn named(name: &str) -> DistinguishedName {
@@ -112,7 +169,9 @@ mod tests {
 
     #[test]
     fn the_certificate_is_good_for_its_names_and_no_others() {
-        let issued = issue(&["s3.example.org".to_owned(), "10.1.2.3".to_owned()]).expect("issues");
+        let ca = Authority::new("server").expect("makes");
+        let hosts = ["s3.example.org".to_owned(), "10.1.2.3".to_owned()];
+        let issued = ca.server("proxy", &hosts, true).expect("issues");
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str, content: &str| {
             let path = folder.path().join(name);
@@ -121,7 +180,7 @@ mod tests {
         };
         let identity = IdentityFiles { certificates: file("crt", &issued.certificate), key: file("key", &issued.key) };
         let server = server_config(&identity, None).expect("an identity");
-        let trusted = ClientTls { ca_file: Some(file("ca", &issued.ca)), identity: None };
+        let trusted = ClientTls { ca_file: Some(file("ca", &ca.certificate())), identity: None };
         let client = Arc::new(client_config(&trusted).expect("a CA"));
         let good_for = |name: &str| {
             let name = ServerName::try_from(name.to_owned()).expect("a name");

@@ -2,6 +2,7 @@
 
 mod application;
 mod conditions;
+mod custodian;
 mod folder;
 mod home;
 mod key_names;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::application::Application;
+use self::custodian::CustodianProcess;
 use self::home::{CustodianAccess, Home, StorageAccess};
 use self::storage_server::StorageServer;
 use super::{Usage, asked_to_end, runtime, wiring};
@@ -30,6 +32,8 @@ use crate::transit::settings::Address;
 
 /// The port that is tried first, so that it stays the same from run to run.
 const USUAL_PORT: u16 = 9443;
+/// The custodian's.
+const USUAL_CUSTODIAN_PORT: u16 = 9444;
 /// Of what the embedded storage server logs, nothing is news: the proxy tells of its failures.
 const LOG_FILTER: &str = "warn,s3s=off,s3s_fs=off";
 
@@ -53,16 +57,25 @@ pub(super) struct Arguments {
     /// The region there
     #[arg(long, value_name = "NAME", default_value = "us-east-1", requires = "storage_url")]
     storage_region: String,
-    /// Use this OpenBao or Vault server instead of the embedded custodian; make the KEK first, with
-    /// `bao write transit/keys/demo derived=true`
-    #[arg(long, value_name = "URL", requires = "custodian_token_file")]
+    /// Use this custodian, OpenBao or Vault server instead of one of the demo's own; make the KEK first, with
+    /// `claviger key create demo` or `bao write transit/keys/demo derived=true`
+    #[arg(long, value_name = "URL")]
     custodian_url: Option<String>,
     /// The CA certificates to trust there; without it, the public ones
     #[arg(long, value_name = "FILE", requires = "custodian_url")]
     custodian_ca_file: Option<PathBuf>,
     /// The file with a token for it
-    #[arg(long, value_name = "FILE", requires = "custodian_url")]
+    #[arg(long, value_name = "FILE", requires = "custodian_url", conflicts_with = "custodian_certificate_file")]
     custodian_token_file: Option<PathBuf>,
+    /// The client certificate to show it
+    #[arg(long, value_name = "FILE", requires_all = ["custodian_url", "custodian_key_file"])]
+    custodian_certificate_file: Option<PathBuf>,
+    /// The key of the client certificate
+    #[arg(long, value_name = "FILE", requires = "custodian_certificate_file")]
+    custodian_key_file: Option<PathBuf>,
+    /// Log in with the client certificate at this path, such as auth/cert: OpenBao and Vault want it
+    #[arg(long, value_name = "PATH", requires = "custodian_certificate_file")]
+    custodian_login_mount: Option<String>,
     /// End after the show
     #[arg(long)]
     once: bool,
@@ -77,6 +90,10 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
     }
     if let Some(url) = &arguments.custodian_url {
         Address::parse(url).map_err(|error| Usage(error.to_string()))?;
+        if arguments.custodian_token_file.is_none() && arguments.custodian_certificate_file.is_none() {
+            let advice = "--custodian-token-file, or --custodian-certificate-file and --custodian-key-file";
+            return Err(Usage(format!("--custodian-url needs a way to authenticate: give {advice}")).into());
+        }
     }
     telemetry::init(LogFormat::Text, LOG_FILTER).map_err(|error| Usage(error.to_string()))?;
     runtime()?.block_on(demonstrate(&arguments))
@@ -89,7 +106,8 @@ async fn demonstrate(arguments: &Arguments) -> Result<()> {
     let address = reachable(listener.local_addr()?);
     home.furnish(address.ip())?;
     let (storage, storage_server) = storage(arguments, &home).await?;
-    let config_file = home.write_config(address, &storage, &custodian(arguments, &home)?)?;
+    let (custodian, mut process) = custodian(arguments, &home).await?;
+    let config_file = home.write_config(address, &storage, &custodian)?;
 
     let proxy = wiring::prepare(config::load(&config_file)?, listener).await?;
     let operator = proxy.storage.clone();
@@ -99,7 +117,7 @@ async fn demonstrate(arguments: &Arguments) -> Result<()> {
     let shown = async {
         let application = Application::new(address, &home)?;
         let show = show::play(&application, &operator).await?;
-        home.write_environment(address, &storage)?;
+        home.write_environment(address, &storage, &custodian)?;
         match (arguments.json, arguments.once) {
             (true, _) => show::print_json(&show, &home, address),
             (false, once) => {
@@ -114,12 +132,20 @@ async fn demonstrate(arguments: &Arguments) -> Result<()> {
     tokio::select! {
         shown = shown => shown?,
         () = proxy.failed() => anyhow::bail!("the proxy ended by itself"),
+        () = failed(&mut process) => anyhow::bail!("the custodian ended by itself"),
     }
     if !arguments.once {
-        asked_to_end.await;
+        tokio::select! {
+            () = asked_to_end => {}
+            // The proxy shows what it does without; whoever killed it wants to see that.
+            () = async { failed(&mut process).await; std::future::pending().await } => {}
+        }
     }
-    // The proxy first: what it has under way still needs the storage server.
+    // The proxy first: what it has under way still needs the others.
     proxy.end().await;
+    if let Some(process) = process {
+        process.end().await;
+    }
     if let Some(storage_server) = storage_server {
         storage_server.end().await;
     }
@@ -167,17 +193,44 @@ async fn storage(arguments: &Arguments, home: &Home) -> Result<(StorageAccess, O
     Ok((access, Some(Running::start(|end| server.serve(ended(end))))))
 }
 
-/// The custodian that was asked for, or the embedded one.
-fn custodian(arguments: &Arguments, home: &Home) -> Result<CustodianAccess> {
-    let (Some(url), Some(token_file)) = (&arguments.custodian_url, &arguments.custodian_token_file) else {
-        home.own_custodian()?;
-        return Ok(CustodianAccess::Embedded);
-    };
+/// The custodian that was asked for, or one of our own.
+async fn custodian(arguments: &Arguments, home: &Home) -> Result<(CustodianAccess, Option<CustodianProcess>)> {
     let absolute = |path: &PathBuf| {
         std::path::absolute(path).with_context(|| format!("cannot resolve the path {}", path.display()))
     };
-    let ca_file = arguments.custodian_ca_file.as_ref().map(absolute).transpose()?;
-    Ok(CustodianAccess::Transit { url: url.clone(), ca_file, token_file: absolute(token_file)? })
+    let Some(url) = &arguments.custodian_url else {
+        let address = free_address(USUAL_CUSTODIAN_PORT)?;
+        let access = home.own_custodian(address)?;
+        let process = CustodianProcess::start(home, address).await?;
+        return Ok((access, Some(process)));
+    };
+    let token_file = arguments.custodian_token_file.as_ref().map(absolute).transpose()?;
+    let certificate_file = arguments.custodian_certificate_file.as_ref().map(absolute).transpose()?;
+    let key_file = arguments.custodian_key_file.as_ref().map(absolute).transpose()?;
+    let access = CustodianAccess {
+        url: url.clone(),
+        ca_file: arguments.custodian_ca_file.as_ref().map(absolute).transpose()?,
+        token_file,
+        certificate: certificate_file.zip(key_file),
+        login_mount: arguments.custodian_login_mount.clone(),
+        own: false,
+    };
+    Ok((access, None))
+}
+
+/// An address on loopback that nobody listened at a moment ago.
+fn free_address(usual_port: u16) -> Result<SocketAddr> {
+    let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = bind(usual_port).or_else(|_| bind(0)).context("cannot listen on loopback")?;
+    Ok(listener.local_addr()?)
+}
+
+/// Resolves when the process, if there is one, ended by itself.
+async fn failed(process: &mut Option<CustodianProcess>) {
+    match process {
+        Some(process) => process.failed().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn ended(mut end: watch::Receiver<bool>) {

@@ -3,19 +3,14 @@
 use anyhow::Result;
 
 use super::{ConfigFile, asked_to_end, runtime, start_logs, wiring};
-use crate::config::CustodianSection;
 
 pub(super) fn run(arguments: &ConfigFile) -> Result<()> {
     let config = arguments.load()?;
     start_logs(&config)?;
-    let embedded = matches!(config.custodian, CustodianSection::Embedded(_));
     runtime()?.block_on(async {
         let asked_to_end = asked_to_end()?;
         let listener = wiring::listen(config.proxy.listen).await?;
         let proxy = wiring::prepare(config, listener).await?;
-        if embedded {
-            tracing::warn!("the custodian runs inside the proxy: whoever controls this machine controls the KEKs");
-        }
         tracing::info!("the proxy serves");
         let report = proxy
             .serve(async {

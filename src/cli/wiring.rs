@@ -7,12 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
-use crate::config::{Config, CustodianSection, EmbeddedSection, Mistake, Problem, Problems};
-use crate::custodian::audit::{AuditFailed, AuditLog, AuditSink, Entry, FileSink};
-use crate::custodian::authorise::EveryoneInProcess;
-use crate::custodian::embedded::Embedded;
-use crate::custodian::engine::Engine;
-use crate::custodian::seal::{SealError, Unsealed};
+use crate::config::Config;
 use crate::custody::caller::Caller;
 use crate::custody::context::BranchContext;
 use crate::custody::derivation::{DerivationError, prove_derivation};
@@ -30,6 +25,7 @@ use crate::proxy::{Front, FrontSettings};
 use crate::s3::sigv4::VerifySettings;
 use crate::storage::Storage;
 use crate::transit::Transit;
+use crate::transit::settings::TransitSettings;
 use crate::transit::watch::Watching;
 
 /// The caller of what the program does of itself.
@@ -38,71 +34,13 @@ pub(super) fn itself() -> Caller {
     Caller { principal, reason: Reason::SystemOperation }
 }
 
-/// Opens the key store and looks the configured KEKs up. A key store in use by a running proxy is not looked into, and a
-/// custodian on the network not asked.
-pub(super) fn check_custodian(config: &Config) -> Result<(), Problems> {
-    let CustodianSection::Embedded(section) = &config.custodian else { return Ok(()) };
-    match Unsealed::open(&section.keyring_file, &section.passphrase) {
-        Ok(unsealed) => check_keks(config, &Engine::new(unsealed, EveryoneInProcess, AuditLog::new(NoKeyUse))),
-        Err(SealError::InUse(_)) => Ok(()),
-        Err(error) => Err(unopened(config, section, error)),
-    }
-}
-
-/// The audit log of an engine that only lists: nothing can be written to it, so no key can be used.
-struct NoKeyUse;
-
-impl AuditSink for NoKeyUse {
-    fn append(&self, _: &Entry) -> Result<(), AuditFailed> {
-        Err(std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem).into())
-    }
-}
-
-fn unopened(config: &Config, section: &EmbeddedSection, error: SealError) -> Problems {
-    let line = Some(section.keyring_line);
-    let problem = Problem { line, key: "custodian.keyring_file".to_owned(), mistake: error.into() };
-    Problems { file: config.file.clone(), list: vec![problem] }
-}
-
-fn check_keks(config: &Config, engine: &Engine) -> Result<(), Problems> {
-    let known = engine.list();
-    let mut list = Vec::new();
-    for used in &config.keks {
-        let mistake = match known.iter().find(|known| known.name == used.kek) {
-            None => Mistake::UnknownKek { known: known.iter().map(|known| known.name.to_string()).collect() },
-            Some(found) if found.disabled => Mistake::DisabledKek,
-            Some(_) => continue,
-        };
-        list.push(Problem { line: Some(used.line), key: used.key.clone(), mistake });
-    }
-    if list.is_empty() { Ok(()) } else { Err(Problems { file: config.file.clone(), list }) }
-}
-
-/// The custodian.
-struct Reached {
-    custodian: Arc<dyn Custodian>,
-    /// The same, if it is on the network.
-    transit: Option<Arc<Transit>>,
-}
-
-fn custodian(config: &Config) -> Result<Reached> {
-    match &config.custodian {
-        CustodianSection::Embedded(section) => Ok(Reached { custodian: embedded(config, section)?, transit: None }),
-        CustodianSection::Transit(settings) => {
-            let transit = Arc::new(Transit::new(settings).context("the custodian's settings do not do")?);
-            Ok(Reached { custodian: Arc::clone(&transit) as Arc<dyn Custodian>, transit: Some(transit) })
-        }
-    }
-}
-
 /// Opens the custodian's watch, if it is to be watched. Without it nothing is served.
 async fn watch(
-    section: &CustodianSection,
+    settings: &TransitSettings,
     leases: &LeaseSettings,
-    transit: Option<&Transit>,
+    transit: &Transit,
     keys: &BranchKeys,
 ) -> Result<Option<Watching>> {
-    let (CustodianSection::Transit(settings), Some(transit)) = (section, transit) else { return Ok(None) };
     let LeaseSettings { read_lease_s, write_renew_s, .. } = *leases;
     if !settings.watch {
         tracing::warn!(
@@ -115,17 +53,6 @@ async fn watch(
     let grace = settings.watch_grace.unwrap_or(Duration::from_secs(read_lease_s));
     let watching = transit.watch(Watch::new(keys.clone(), grace)).await;
     watching.map(Some).context("the custodian's watch cannot be opened, and without it no key is used")
-}
-
-/// The custodian in this process, unsealed, with every configured KEK known.
-fn embedded(config: &Config, section: &EmbeddedSection) -> Result<Arc<dyn Custodian>> {
-    let unsealed = Unsealed::open(&section.keyring_file, &section.passphrase);
-    let unsealed = unsealed.map_err(|error| unopened(config, section, error))?;
-    let audit = FileSink::open(&section.audit_file);
-    let audit = audit.with_context(|| format!("cannot open the audit log {}", section.audit_file.display()))?;
-    let engine = Engine::new(unsealed, EveryoneInProcess, AuditLog::new(audit));
-    check_keks(config, &engine)?;
-    Ok(Arc::new(Embedded::new(Arc::new(engine))))
 }
 
 /// A proxy that is ready to serve.
@@ -148,16 +75,16 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 /// Opens or connects to the custodian, proves the KEKs, and puts the proxy together.
 pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Prepared> {
-    let Reached { custodian, transit } = custodian(&config)?;
-    prove_keks(&config, custodian.as_ref()).await?;
+    let transit = Arc::new(Transit::new(&config.custodian).context("the custodian's settings do not do")?);
+    prove_keks(&config, transit.as_ref()).await?;
     log_start(&config, listener.local_addr()?);
     let Config { proxy, storage, custodian: section, leases, buckets, clients, audit, .. } = config;
     let access_log = audit.map(access_log).transpose()?;
     let state_bucket = storage.state_bucket;
     let storage = Storage::new(storage.settings, storage.credentials)?;
     let directory = Arc::new(StateBucket::new(storage.clone(), state_bucket));
-    let keys = BranchKeys::new(custodian, directory, leases.clone(), proxy.writer);
-    let watching = watch(&section, &leases, transit.as_deref(), &keys).await?;
+    let keys = BranchKeys::new(Arc::clone(&transit) as Arc<dyn Custodian>, directory, leases.clone(), proxy.writer);
+    let watching = watch(&section, &leases, &transit, &keys).await?;
     let settings = FrontSettings {
         clients,
         domains: proxy.domains,
@@ -200,12 +127,7 @@ fn log_start(config: &Config, address: SocketAddr) {
     keks.sort_unstable();
     keks.dedup();
     let storage = &config.storage.settings.endpoint;
-    let custodian = match &config.custodian {
-        CustodianSection::Embedded(_) => "embedded".to_owned(),
-        CustodianSection::Transit(settings) => {
-            settings.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        }
-    };
+    let custodian: Vec<String> = config.custodian.addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %address,
@@ -213,7 +135,7 @@ fn log_start(config: &Config, address: SocketAddr) {
         writer = config.proxy.writer.as_str(),
         %storage,
         state_bucket = config.storage.state_bucket,
-        custodian,
+        custodian = custodian.join(","),
         keks = keks.join(","),
         clients = config.clients.len(),
         "the proxy starts; each KEK is proven to bind branch keys to their context"
@@ -227,21 +149,26 @@ async fn prove_keks(config: &Config, custodian: &dyn Custodian) -> Result<()> {
     keks.dedup();
     for kek in keks {
         let context = trial_context(&config.proxy.writer)?;
-        if let Err(error) = prove_derivation(custodian, kek, &context, &itself()).await {
-            let advice = advice(&config.custodian, kek, &error);
-            return Err(error).context(format!("the KEK {kek} cannot be used{advice}"));
+        match prove_derivation(custodian, kek, &context, &itself()).await {
+            Ok(()) => {}
+            Err(DerivationError::WriteOnly) => {
+                tracing::warn!(%kek, "this proxy may write under the KEK and open nothing");
+            }
+            Err(error) => {
+                let advice = advice(&config.custodian, kek, &error);
+                return Err(error).context(format!("the KEK {kek} cannot be used{advice}"));
+            }
         }
     }
     Ok(())
 }
 
 /// What to do at a custodian on the network about a KEK that was not proven.
-fn advice(custodian: &CustodianSection, kek: &KekName, error: &DerivationError) -> String {
-    let CustodianSection::Transit(settings) = custodian else { return String::new() };
-    let mount = settings.mount.as_str();
+fn advice(custodian: &TransitSettings, kek: &KekName, error: &DerivationError) -> String {
+    let mount = custodian.mount.as_str();
     match error {
         DerivationError::Custody(CustodyError::UnknownKek) => {
-            format!("; make it there with `bao write {mount}/keys/{kek} derived=true`")
+            format!("; make it there with `claviger key create {kek}` or `bao write {mount}/keys/{kek} derived=true`")
         }
         DerivationError::NotDerived => {
             format!(
@@ -252,7 +179,7 @@ fn advice(custodian: &CustodianSection, kek: &KekName, error: &DerivationError) 
             "; check the token or certificate, and that its policy allows `update` on {mount}/datakey/plaintext/{kek} and \
              {mount}/decrypt/{kek}"
         ),
-        DerivationError::NotOpened | DerivationError::Custody(_) => String::new(),
+        DerivationError::NotOpened | DerivationError::WriteOnly | DerivationError::Custody(_) => String::new(),
     }
 }
 

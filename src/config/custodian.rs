@@ -1,79 +1,18 @@
 //! `[custodian]` and `[leases]`: who holds the KEKs, and how long branch keys are leased.
 
-use std::path::PathBuf;
-
-use super::files;
 use super::problem::Mistake;
-use super::section::{Section, Text};
+use super::section::Section;
 use super::transit;
-use crate::custodian::passphrase::Passphrase;
 use crate::custody::lease::LeaseSettings;
 use crate::transit::settings::TransitSettings;
 
-/// Who holds the KEKs.
-pub enum CustodianSection {
-    /// The engine in this process.
-    Embedded(EmbeddedSection),
-    /// A custodian on the network: OpenBao, Vault or one of ours.
-    Transit(TransitSettings),
-}
-
-/// The embedded custodian: its engine runs in this process.
-pub struct EmbeddedSection {
-    /// The sealed KEKs.
-    pub keyring_file: PathBuf,
-    /// The line that names it.
-    pub keyring_line: usize,
-    /// What opens them.
-    pub passphrase: Passphrase,
-    /// Where every decision about a key is written before it is acted on.
-    pub audit_file: PathBuf,
-}
-
-pub(super) fn read(section: Section<'_>) -> Option<CustodianSection> {
-    // Which keys belong here hangs on the kind, so that without one nothing more can be said.
-    let kind = section.required("kind").and_then(|text| text.parsed(kind))?;
-    let read = match kind {
-        Kind::Embedded => embedded(&section).map(CustodianSection::Embedded),
-        Kind::Transit => transit::read(&section).map(CustodianSection::Transit),
-    };
+/// The one kind there is: a custodian on the network, OpenBao, Vault or one of ours.
+pub(super) fn read(section: Section<'_>) -> Option<TransitSettings> {
+    let only = |text: &str| if text == "transit" { Ok(()) } else { Err(Mistake::Choice(vec!["transit"])) };
+    section.required("kind").and_then(|text| text.parsed(only))?;
+    let read = transit::read(&section);
     section.finish();
     read
-}
-
-enum Kind {
-    Embedded,
-    Transit,
-}
-
-fn kind(text: &str) -> Result<Kind, Mistake> {
-    match text {
-        "embedded" => Ok(Kind::Embedded),
-        "transit" => Ok(Kind::Transit),
-        _ => Err(Mistake::Choice(vec!["embedded", "transit"])),
-    }
-}
-
-fn embedded(section: &Section<'_>) -> Option<EmbeddedSection> {
-    let keyring = section.required("keyring_file");
-    let keyring = keyring.and_then(|text| Some((text.parsed(|_| sealed_file(&text))?, text.line)));
-    let passphrase = section.required("passphrase_file");
-    let passphrase = passphrase.and_then(|text| text.parsed(|_| Passphrase::from_file(&text.path())));
-    let audit = section.required("audit_file").and_then(|text| text.parsed(|_| writable(&text)));
-    let (keyring_file, keyring_line) = keyring?;
-    Some(EmbeddedSection { keyring_file, keyring_line, passphrase: passphrase?, audit_file: audit? })
-}
-
-fn sealed_file(text: &Text<'_>) -> Result<PathBuf, Mistake> {
-    let path = text.path();
-    files::closed_to_others(&path, &files::open(&path)?)?;
-    Ok(path)
-}
-
-fn writable(text: &Text<'_>) -> Result<PathBuf, Mistake> {
-    let path = text.path();
-    let folder_is_there = path.parent().is_some_and(|folder| folder.as_os_str().is_empty() || folder.is_dir());
-    if folder_is_there { Ok(path) } else { Err(Mistake::NoFolder { path }) }
 }
 
 const DAY_S: u64 = 24 * 3600;

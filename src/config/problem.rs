@@ -4,8 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::custodian::identity::InvalidIdentity;
+use crate::custodian::kek::InvalidLabels;
 use crate::custodian::passphrase::PassphraseError;
-use crate::custodian::seal::SealError;
+use crate::custodian::policy::PolicyError;
+use crate::custodian::store::StoreError;
 use crate::custody::reason::Reason;
 use crate::names::InvalidName;
 use crate::net::tls::TlsError;
@@ -200,9 +203,6 @@ pub enum Mistake {
         /// The file.
         path: PathBuf,
     },
-    /// Not a name that a log can have.
-    #[error("not a log's name; write for example \"claviger.example.org/proxy-us\", without white space or a plus")]
-    Origin,
     /// Two clients that nobody could tell apart.
     #[error("the same secret as that of the client `{0}`; give each client its own")]
     SameSecret(String),
@@ -236,18 +236,6 @@ pub enum Mistake {
     /// The custodian's passphrase.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
-    /// The key store cannot be opened.
-    #[error("{0}; if it is lost, only a backup brings back what is encrypted under its KEKs")]
-    Seal(#[from] SealError),
-    /// The custodian does not know the KEK.
-    #[error("the custodian has no KEK of this name; it has: {}", known.join(", "))]
-    UnknownKek {
-        /// Those it has.
-        known: Vec<String>,
-    },
-    /// The KEK is switched off.
-    #[error("the KEK is disabled; enable it, or name another")]
-    DisabledKek,
     /// The table of buckets contradicts itself.
     #[error("{0}; give each bucket its own name and storage name, apart from the state bucket")]
     Buckets(#[from] BucketsError),
@@ -260,6 +248,35 @@ pub enum Mistake {
     /// No client is served.
     #[error("no client is configured; add a [[client]] section for each access key")]
     NoClient,
+    /// Not the name of a custodian.
+    #[error("not a name; it has 1 to 64 letters, digits or '._-'")]
+    Instance,
+    /// Not an id of ours.
+    #[error("{0}; write for example \"spiffe://example.org/region/us/custodian/c1\"")]
+    Identity(#[from] InvalidIdentity),
+    /// The certificate does not say who the custodian is.
+    #[error("the certificate has no SPIFFE id as its one URI; name the custodian with `identity`")]
+    NoIdentity,
+    /// A jurisdiction that cannot be a label.
+    #[error("{0}")]
+    Labels(#[from] InvalidLabels),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// None, or three and more.
+    #[error("a custodian has one or two [[seal]] sections; remove the others")]
+    SealCount,
+    /// Not the name of a log.
+    #[error(
+        "not a log's name; it has 1 to 255 characters without white space or '+', such as \"example.org/custodian-1\""
+    )]
+    Origin,
+    /// Not the key of a witness.
+    #[error("not the key of a witness; write it as `claviger audit witness` prints it: NAME+ID+KEY")]
+    Witness,
+    /// The policy.
+    #[error("the policy is not right: {0}")]
+    Policy(#[from] PolicyError),
     /// Half of a pair of keys.
     #[error("`{0}` belongs to it; set both or none")]
     OtherHalf(&'static str),

@@ -91,9 +91,10 @@ fn transport(section: &Section<'_>, listen: Option<SocketAddr>) -> Option<Option
 }
 
 /// Whether the error is about that file alone.
-fn concerns(error: &tls::TlsError, file: &std::path::Path) -> bool {
+pub(super) fn concerns(error: &tls::TlsError, file: &std::path::Path) -> bool {
     use tls::TlsError::{
-        BadRoot, ClientCa, Identity, NoCertificate, NoKey, NotPem, OpenToAll, Read, TooLarge, Versions,
+        BadRoot, ClientCa, Identity, NoCertificate, NoKey, NoRevocationList, NotPem, OpenToAll, Read, TooLarge,
+        Versions,
     };
     match error {
         Read { path, .. }
@@ -101,7 +102,7 @@ fn concerns(error: &tls::TlsError, file: &std::path::Path) -> bool {
         | OpenToAll { path, .. }
         | NotPem { path, .. }
         | NoCertificate { path } => path == file,
-        NoKey { path } | BadRoot { path, .. } | ClientCa { path, .. } => path == file,
+        NoKey { path } | NoRevocationList { path } | BadRoot { path, .. } | ClientCa { path, .. } => path == file,
         Identity { .. } | Versions(_) => false,
     }
 }

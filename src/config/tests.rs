@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Config, CustodianSection, Problems, load};
+use super::{Config, Problems, load};
 use crate::names::{KekName, LogicalBucket};
 
 /// A right configuration, whose lines the tests change.
@@ -20,10 +20,10 @@ region = "us-east-1"
 access_key = "claviger"
 secret_key_file = "storage.key"
 [custodian]
-kind = "embedded"
-keyring_file = "keyring"
-passphrase_file = "passphrase"
-audit_file = "audit.jsonl"
+kind = "transit"
+urls = ["http://127.0.0.1:8200"]
+mount = "transit"
+token_file = "token"
 [leases]
 read_lease_s = 300
 [default_bucket]
@@ -53,8 +53,7 @@ pub(super) fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     private(folder.path(), "storage.key", "storage-secret\n");
     private(folder.path(), "client.key", "0123456789abcdef\n");
-    private(folder.path(), "passphrase", "correct horse battery staple\n");
-    private(folder.path(), "keyring", "sealed");
+    private(folder.path(), "token", "s.token\n");
     private(folder.path(), "empty.key", "\n");
     private(folder.path(), "short.key", "short\n");
     private(folder.path(), "two-lines.key", "one\ntwo\n");
@@ -85,8 +84,7 @@ fn a_right_configuration_is_resolved() {
     assert_eq!(config.storage.state_bucket, "claviger-state");
     assert_eq!(config.storage.settings.endpoint.to_string(), "http://127.0.0.1:9000");
     assert_eq!(config.storage.credentials.secret.expose(), b"storage-secret");
-    let CustodianSection::Embedded(custodian) = &config.custodian else { panic!("of another kind") };
-    assert_eq!(custodian.keyring_file, folder.path().join("keyring"));
+    assert_eq!(config.custodian.addresses[0].to_string(), "http://127.0.0.1:8200");
     let name = LogicalBucket::new("records").expect("legal");
     let bucket = config.buckets.find(&name).expect("configured");
     assert_eq!(bucket.physical, "va-records");
@@ -178,28 +176,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "proxy.toml:11: [storage.secret_key] secrets do not stand in the configuration",
     ),
     (
+        "kind = \"transit\"",
         "kind = \"embedded\"",
-        "kind = \"bao\"",
-        "proxy.toml:12: [custodian.kind] not a known value; write one of: embedded, transit",
+        "proxy.toml:12: [custodian.kind] not a known value; write one of: transit",
     ),
     (
-        "kind = \"embedded\"",
-        "kind = \"embedded\"\npassphrase = \"p\"",
-        "proxy.toml:13: [custodian.passphrase] secrets do not stand",
+        "token_file = \"token\"",
+        "token_file = \"token\"\ntoken = \"t\"",
+        "proxy.toml:16: [custodian.token] secrets do not stand",
     ),
-    ("\"keyring\"", "\"absent\"", "proxy.toml:13: [custodian.keyring_file] cannot read absent"),
-    ("passphrase_file = \"passphrase\"", "", "proxy.toml:11: [custodian] `passphrase_file` is missing"),
-    ("\"passphrase\"", "\"short.key\"", "proxy.toml:14: [custodian.passphrase_file] a passphrase has 16"),
-    (
-        "\"passphrase\"",
-        "\"open.key\"",
-        "proxy.toml:14: [custodian.passphrase_file] the passphrase file open.key is open",
-    ),
-    (
-        "\"audit.jsonl\"",
-        "\"no/audit.jsonl\"",
-        "proxy.toml:15: [custodian.audit_file] the folder of no/audit.jsonl does not",
-    ),
+    ("\"token\"", "\"absent\"", "proxy.toml:15: [custodian.token_file] cannot read absent"),
     (
         "read_lease_s = 300",
         "read_lease_s = \"5m\"",

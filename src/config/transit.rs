@@ -137,15 +137,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::CustodianSection;
     use crate::config::tests::{GOOD, folder, load_text, private};
     use crate::net::tests::Ca;
 
-    const EMBEDDED: &str = "kind = \"embedded\"\nkeyring_file = \"keyring\"\npassphrase_file = \"passphrase\"\naudit_file = \"audit.jsonl\"\n";
+    const SECTION: &str =
+        "kind = \"transit\"\nurls = [\"http://127.0.0.1:8200\"]\nmount = \"transit\"\ntoken_file = \"token\"\n";
     const URLS: &str = "kind = \"transit\"\nurls = [\"https://bao.example.org:8200\"]\n";
 
     fn furnish(folder: &Path) {
-        private(folder, "token", "s.token\n");
         private(folder, "empty-token", "\n");
         std::fs::copy(folder.join("open.key"), folder.join("open-token")).expect("copies, with its mode");
         let ca = Ca::new(folder, "ca");
@@ -159,11 +158,8 @@ mod tests {
         let folder = folder();
         furnish(folder.path());
         let prefix = format!("{}/", folder.path().display());
-        match load_text(&folder, &GOOD.replace(EMBEDDED, section)) {
-            Ok(config) => match config.custodian {
-                CustodianSection::Transit(settings) => Ok(settings),
-                CustodianSection::Embedded(_) => panic!("of another kind"),
-            },
+        match load_text(&folder, &GOOD.replace(SECTION, section)) {
+            Ok(config) => Ok(config.custodian),
             Err(problems) => Err(problems.to_string().lines().map(|line| line.replace(&prefix, "")).collect()),
         }
     }

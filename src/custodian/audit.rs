@@ -1,78 +1,163 @@
 //! The audit log: the decision about each use of a key, written before the key is touched.
 //!
+//! An entry is one JSON object ([`entry`]) in a tiled Merkle log ([`crate::tlog`]), whose key the sealed store keeps and whose head it notes.
+//!
 //! **Invariant:** a [`Permit`] exists only after an entry that allows its use was durably written.
+//! **Invariant:** an entry names a generation that the store had reached, so that a store which is older than its log shows.
 
-mod file;
+pub(super) mod entry;
+mod open;
+
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use crate::crypto;
-use crate::custody::caller::Caller;
 use crate::custody::context::BranchContext;
 use crate::names::{KekName, KekVersion};
+use crate::tlog::log::Log;
+use crate::tlog::{LogError, Receipt};
 
-pub use file::FileSink;
+use super::kek::Labels;
+use super::requester::Requester;
+use super::store::LogHead;
 
-/// What is done with a KEK.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Make a branch key.
-    Generate,
-    /// Open a branch key.
-    Unwrap,
-    /// Move a branch key to the newest version.
-    Rewrap,
-    /// Make the KEK.
-    Create,
-    /// Add a version.
-    Rotate,
-    /// Switch the KEK off.
-    Disable,
-    /// Switch it on again.
-    Enable,
-    /// Change the oldest version that is opened.
-    SetMinDecryptionVersion,
-}
+pub use open::{AuditOpenError, AuditSettings};
 
-impl Action {
-    /// As it stands in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Generate => "generate",
-            Self::Unwrap => "unwrap",
-            Self::Rewrap => "rewrap",
-            Self::Create => "create",
-            Self::Rotate => "rotate",
-            Self::Disable => "disable",
-            Self::Enable => "enable",
-            Self::SetMinDecryptionVersion => "set-min-decryption-version",
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
+        /// What is done.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Action {
+            $($(#[$doc])* $name,)+
         }
-    }
+
+        impl Action {
+            /// Every action.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// As it stands in policies and in the log.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
 }
 
-/// A use of a KEK that someone asks for.
+actions! {
+    /// Make a KEK.
+    Create = "create",
+    /// Tell about a KEK.
+    Read = "read",
+    /// Tell which KEKs there are.
+    List = "list",
+    /// Make a key and give it out wrapped, with or without its plaintext.
+    Generate = "generate",
+    /// Encrypt what the requester sends.
+    Encrypt = "encrypt",
+    /// Open what was wrapped or encrypted.
+    Unwrap = "unwrap",
+    /// Move what was wrapped to another version.
+    Rewrap = "rewrap",
+    /// Add a version.
+    Rotate = "rotate",
+    /// Change a KEK's settings.
+    Configure = "configure",
+    /// Erase old versions.
+    Trim = "trim",
+    /// Erase a KEK.
+    Delete = "delete",
+    /// Mark a KEK as deleted.
+    SoftDelete = "soft-delete",
+    /// Take that back.
+    Restore = "restore",
+    /// Switch a KEK off.
+    Disable = "disable",
+    /// Switch it on again.
+    Enable = "enable",
+    /// Shut a principal or a certificate out.
+    Revoke = "revoke",
+    /// Let it in again.
+    Reinstate = "reinstate",
+    /// Propose what two people have to approve.
+    Propose = "propose",
+    /// Approve it.
+    Approve = "approve",
+    /// Forbid it.
+    Veto = "veto",
+    /// Ask for leave to use keys for a time.
+    RequestGrant = "request-grant",
+    /// Give it.
+    ApproveGrant = "approve-grant",
+    /// End it early.
+    EndGrant = "end-grant",
+    /// Tell which proposals there are.
+    ReadProposals = "read-proposals",
+    /// Tell which grants there are.
+    ReadGrants = "read-grants",
+    /// Tell who is shut out.
+    ReadRevocations = "read-revocations",
+    /// Show the policy.
+    ReadPolicy = "read-policy",
+    /// Put another policy in force.
+    ChangePolicy = "change-policy",
+    /// Read the audit log.
+    ReadAudit = "read-audit",
+    /// Add a witness's signature to a checkpoint.
+    Cosign = "cosign",
+    /// Be told of changes as they happen.
+    Watch = "watch",
+    /// Seal the custodian.
+    Seal = "seal",
+    /// Unseal it.
+    Unseal = "unseal",
+    /// The custodian opened store and log.
+    Start = "start",
+}
+
+/// What someone asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
     /// What.
     pub action: Action,
-    /// The KEK.
-    pub kek: KekName,
-    /// The version it would be, where there is one.
+    /// The KEK, where it is about one.
+    pub kek: Option<KekName>,
+    /// The version, where it is about one.
     pub version: Option<KekVersion>,
+    /// The KEK's labels; the log does not repeat them.
+    pub labels: Labels,
     /// SHA-256 of the context's bytes, where there is a context.
     pub context_hash: Option<[u8; 32]>,
+    /// The context, where it is a branch key's.
+    pub branch: Option<BranchContext>,
+    /// Who or what else it is about: a principal, the id of a proposal or grant.
+    pub subject: Option<String>,
 }
 
 impl Use {
-    /// Of a KEK as a whole.
-    pub fn of_kek(action: Action, kek: &KekName, version: Option<KekVersion>) -> Self {
-        Self { action, kek: kek.clone(), version, context_hash: None }
+    /// Of the custodian as a whole.
+    pub fn of_custodian(action: Action) -> Self {
+        Self {
+            action,
+            kek: None,
+            version: None,
+            labels: Labels::default(),
+            context_hash: None,
+            branch: None,
+            subject: None,
+        }
     }
 
-    /// Of a KEK for one branch key.
-    pub fn of_branch(action: Action, kek: &KekName, version: Option<KekVersion>, context: &BranchContext) -> Self {
-        let context_hash = Some(crypto::sha256(&context.to_bytes()));
-        Self { action, kek: kek.clone(), version, context_hash }
+    /// Of a KEK.
+    pub fn of_kek(action: Action, kek: &KekName, version: Option<KekVersion>, labels: &Labels) -> Self {
+        Self { kek: Some(kek.clone()), version, labels: labels.clone(), ..Self::of_custodian(action) }
+    }
+
+    /// About someone or something.
+    #[must_use]
+    pub fn about(self, subject: &str) -> Self {
+        Self { subject: Some(subject.to_owned()), ..self }
     }
 }
 
@@ -85,32 +170,43 @@ pub enum Decision {
     Deny,
 }
 
-/// One entry of the log.
+/// A decision, and what led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// When it was decided.
-    pub at: OffsetDateTime,
-    /// Who asked, and the reason they gave.
-    pub who: Caller,
-    /// What for.
-    pub what: Use,
+pub struct Verdict {
     /// The decision.
     pub decision: Decision,
+    /// SHA-256 of the policy in force.
+    pub policy: [u8; 32],
+    /// Ids of the rules that decided, at most 8.
+    pub rules: Vec<String>,
+    /// The access grant that it stands on.
+    pub grant: Option<String>,
+    /// The fixed rule that denied, which no policy can override.
+    pub denied_by: Option<&'static str>,
 }
 
-/// The entry could not be written; the use is refused.
+/// What an entry tells besides who, what and the decision.
+#[derive(Debug, Clone, Default)]
+pub struct Details {
+    /// The generation of the store before the change.
+    pub generation: u64,
+    /// The proposal that allows a gated change.
+    pub proposal: Option<String>,
+    /// What the action is about in full, such as a proposal's whole document.
+    pub detail: Option<serde_json::Value>,
+}
+
+impl Details {
+    /// With nothing to add.
+    pub fn at(generation: u64) -> Self {
+        Self { generation, ..Self::default() }
+    }
+}
+
+/// The entry could not be written in time; the use is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("the audit log cannot be written")]
-pub struct AuditFailed(#[from] std::io::Error);
-
-/// Where entries go.
-pub trait AuditSink: Send + Sync {
-    /// Returns when the entry is durable. Blocks on I/O.
-    ///
-    /// # Errors
-    /// [`AuditFailed`].
-    fn append(&self, entry: &Entry) -> Result<(), AuditFailed>;
-}
+pub struct AuditFailed(#[from] pub LogError);
 
 /// Leave for one use of one key, to be given up on using it.
 #[must_use = "an allowed use was written to the log and then not made"]
@@ -118,25 +214,52 @@ pub trait AuditSink: Send + Sync {
 pub struct Permit(());
 
 /// The log, which alone gives out permits.
-pub struct AuditLog(Box<dyn AuditSink>);
+pub struct AuditLog {
+    log: Arc<Log>,
+    instance: String,
+}
 
 impl AuditLog {
-    /// That writes to `sink`.
-    pub fn new(sink: impl AuditSink + 'static) -> Self {
-        Self(Box::new(sink))
-    }
-
-    /// Writes the decision down. Gives a permit for what is allowed, and `None` for what is denied.
+    /// Writes the decision down. Gives a permit for what is allowed, and none for what is denied; the receipt tells where the entry stands.
     ///
     /// # Errors
-    /// [`AuditFailed`]: what cannot be written must not happen.
-    pub fn record(&self, who: &Caller, what: Use, decision: Decision) -> Result<Option<Permit>, AuditFailed> {
-        let entry = Entry { at: OffsetDateTime::now_utc(), who: who.clone(), what, decision };
-        self.0.append(&entry)?;
-        Ok(match decision {
+    /// [`AuditFailed`], within the log's deadline: what cannot be written must not happen.
+    pub async fn record(
+        &self,
+        who: &Requester,
+        what: &Use,
+        verdict: &Verdict,
+        more: Details,
+    ) -> Result<(Option<Permit>, Receipt), AuditFailed> {
+        let entry = entry::to_bytes(&self.instance, OffsetDateTime::now_utc(), who, what, verdict, &more);
+        let receipt = self.log.append(entry).await?;
+        let permit = match verdict.decision {
             Decision::Allow => Some(Permit(())),
             Decision::Deny => None,
-        })
+        };
+        Ok((permit, receipt))
+    }
+
+    /// The log, to read, to prove and to publish from.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The name of the custodian that writes it.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Whether entries can be written.
+    pub fn is_well(&self) -> bool {
+        self.log.failure().is_none()
+    }
+
+    /// How far the log is, as its latest checkpoint says.
+    pub fn head(&self) -> LogHead {
+        let checkpoints = self.log.checkpoints();
+        let signed = checkpoints.borrow();
+        LogHead { size: signed.checkpoint().size(), root: signed.checkpoint().root().0 }
     }
 }
 
@@ -145,3 +268,6 @@ impl AuditLog {
 pub(super) fn permit() -> Permit {
     Permit(())
 }
+
+#[cfg(test)]
+mod tests;

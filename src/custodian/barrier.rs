@@ -37,6 +37,8 @@ pub enum Kind {
     Revocation,
     /// One of the custodians that share the store.
     Instance,
+    /// The policy in force.
+    Policy,
     /// A branch key, in the ledger.
     Branch,
     /// How far the store is: see [`Epoch`](super::store::Epoch).
@@ -47,16 +49,18 @@ pub enum Kind {
 
 impl Kind {
     /// Kinds whose rows are records.
-    pub const RECORDS: [Self; 5] = [Self::Kek, Self::Proposal, Self::Grant, Self::Revocation, Self::Instance];
+    pub const RECORDS: [Self; 6] =
+        [Self::Kek, Self::Proposal, Self::Grant, Self::Revocation, Self::Instance, Self::Policy];
     /// Kinds whose rows the epoch accounts for.
-    pub const ACCOUNTED: [Self; 6] =
-        [Self::Kek, Self::Proposal, Self::Grant, Self::Revocation, Self::Instance, Self::Seals];
-    const ALL: [Self; 8] = [
+    pub const ACCOUNTED: [Self; 7] =
+        [Self::Kek, Self::Proposal, Self::Grant, Self::Revocation, Self::Instance, Self::Policy, Self::Seals];
+    const ALL: [Self; 9] = [
         Self::Kek,
         Self::Proposal,
         Self::Grant,
         Self::Revocation,
         Self::Instance,
+        Self::Policy,
         Self::Branch,
         Self::Epoch,
         Self::Seals,
@@ -70,6 +74,7 @@ impl Kind {
             Self::Grant => "grant",
             Self::Revocation => "revocation",
             Self::Instance => "instance",
+            Self::Policy => "policy",
             Self::Branch => "branch",
             Self::Epoch => "epoch",
             Self::Seals => "seals",

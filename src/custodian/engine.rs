@@ -1,305 +1,303 @@
-//! The engine: decides, writes the decision down, then uses the key.
+//! The engine: decides, writes the decision down, then acts.
 //!
-//! **Invariant:** it is made from an opened seal and nothing else.
-//! **Invariant:** what is changed in the keyring is on disk before anybody can use it.
+//! Each call comes with its [`Requester`] and goes the same way: is the requester shut out, does a fixed rule forbid it, does policy permit
+//! it, is the decision in the audit log, was a grave change approved; and only then is a key touched or the store changed. What the calls
+//! look at is a snapshot of the store in memory, read anew when the store moves on, also when another custodian moved it.
+//!
+//! **Invariant:** it is made from an opened store and an opened audit log and nothing else.
+//! **Invariant:** what is changed is in the store before anybody can use it; what is switched off is off before that.
+//! **Invariant:** without having seen the store within the grace, no key is used: someone else may have switched it off.
 
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+mod clock;
+mod decide;
+mod edit;
+mod error;
+mod events;
+mod gate;
+mod glance;
+mod grants;
+mod keys;
+mod ledger;
+mod people;
+mod policy;
+mod refresh;
+mod snapshot;
+mod turns;
+mod uses;
 
-use crate::custody::caller::Caller;
-use crate::custody::context::BranchContext;
-use crate::custody::wrapped::WrappedKey;
-use crate::names::{KekName, KekVersion};
-use crate::secret::Secret;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
-use super::audit::{Action, AuditFailed, AuditLog, Permit, Use};
-use super::authorise::Authoriser;
-use super::keyring::{KekInfo, Keyring, KeyringError};
-use super::seal::{SealError, SealFile, Unsealed};
+use tokio::sync::broadcast;
+use zeroize::Zeroizing;
 
-/// Why the engine did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The authoriser says no.
-    #[error("permission denied")]
-    Denied,
-    /// The decision could not be written down.
-    #[error(transparent)]
-    Audit(#[from] AuditFailed),
-    /// The keyring does not do it.
-    #[error(transparent)]
-    Keyring(#[from] KeyringError),
-    /// The change could not be saved.
-    #[error(transparent)]
-    Store(#[from] SealError),
+use crate::names::KekVersion;
+use crate::tlog::Receipt;
+
+use super::audit::{Action, AuditLog, Details, Use};
+use super::identity::SpiffeId;
+use super::kek::{Ciphertext, Labels};
+use super::policy::Policy;
+use super::store::{SealedStore, StoreError};
+
+use clock::Clock;
+use decide::allowed_itself;
+use ledger::Ledger;
+use refresh::{Stopped, View};
+use snapshot::Snapshot;
+use turns::Turns;
+
+pub use error::EngineError;
+pub use events::{Event, KekEvent};
+pub use keys::KEKS_MAX;
+pub use policy::{Offer, POLICY_LEN_MAX};
+
+/// Events that a watcher may lag behind.
+const EVENTS_MAX: usize = 4096;
+
+/// How an engine works.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// The custodian's own id, as which it writes of itself in the log and proposes policies.
+    pub identity: SpiffeId,
+    /// How many officers a gated change needs: 2 and up.
+    pub approvals_required: u8,
+    /// How many officers an access grant needs: 1 and up.
+    pub grant_approvals_required: u8,
+    /// How often the store is asked whether it moved on.
+    pub store_poll: Duration,
+    /// How long the store may be out of sight before no key is used any more.
+    pub store_grace: Duration,
+    /// How often the store is told how far the audit log is.
+    pub log_note_interval: Duration,
+    /// The labels that KEKs get that are made without them.
+    pub default_labels: Labels,
 }
 
-/// An unsealed custodian. Its methods block on I/O.
+impl EngineSettings {
+    /// Two officers for changes, one for grants; 200 ms, 1 s, 60 s; no labels.
+    pub fn new(identity: SpiffeId) -> Self {
+        Self {
+            identity,
+            approvals_required: 2,
+            grant_approvals_required: 1,
+            store_poll: Duration::from_millis(200),
+            store_grace: Duration::from_secs(1),
+            log_note_interval: Duration::from_secs(60),
+            default_labels: Labels::default(),
+        }
+    }
+}
+
+/// What was done, and where the log tells of it.
+#[derive(Debug)]
+pub struct Done<T> {
+    /// The result.
+    pub value: T,
+    /// The place of the decision in the audit log.
+    pub receipt: Receipt,
+    /// It was there already, and was left as it is.
+    pub existed: bool,
+}
+
+/// The call that a gated change came as: what officers approve, and what must be repeated to carry it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatedCall {
+    /// The method.
+    pub method: &'static str,
+    /// The path.
+    pub path: String,
+    /// The body as canonical JSON.
+    pub body: String,
+}
+
+/// What a key is to be generated for.
+#[derive(Debug, Clone, Default)]
+pub struct GenerateRequest {
+    /// What it is bound to.
+    pub context: Vec<u8>,
+    /// Associated data.
+    pub aad: Vec<u8>,
+    /// The KEK version to wrap it under; the newest if none is given.
+    pub version: Option<KekVersion>,
+    /// Whether to give it out in the clear too.
+    pub plaintext: bool,
+}
+
+/// A key that was generated. Its `Debug` form does not show it.
+pub struct Generated {
+    /// In the clear, if that was asked for.
+    pub plaintext: Option<Zeroizing<Vec<u8>>>,
+    /// Wrapped.
+    pub ciphertext: Ciphertext,
+}
+
+impl fmt::Debug for Generated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generated").field("ciphertext", &self.ciphertext).finish_non_exhaustive()
+    }
+}
+
+/// What is to be encrypted. Its `Debug` form does not show it.
+#[derive(Default)]
+pub struct EncryptRequest {
+    /// The plaintext.
+    pub plaintext: Zeroizing<Vec<u8>>,
+    /// What it is bound to.
+    pub context: Vec<u8>,
+    /// Associated data.
+    pub aad: Vec<u8>,
+    /// The KEK version; the newest if none is given.
+    pub version: Option<KekVersion>,
+}
+
+impl fmt::Debug for EncryptRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptRequest").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// How an engine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Entries can be written.
+    pub audit_ok: bool,
+    /// The store was seen within the grace, and is what it was.
+    pub store_ok: bool,
+    /// How far the store is.
+    pub generation: u64,
+}
+
+/// An unsealed custodian.
 pub struct Engine {
-    keyring: RwLock<Keyring>,
-    store: Mutex<SealFile>,
-    authoriser: Box<dyn Authoriser>,
+    settings: EngineSettings,
+    store: Arc<SealedStore>,
     audit: AuditLog,
+    clock: Clock,
+    view: RwLock<View>,
+    events: broadcast::Sender<Event>,
+    ledger: Ledger,
+    turns: Turns,
+    started: Instant,
+    /// When the store was last seen, in milliseconds since `started`.
+    seen_ms: AtomicU64,
+    /// The store went back or was altered.
+    halted: AtomicBool,
+    /// Held while the store is read into the view.
+    reloading: tokio::sync::Mutex<()>,
+    /// Held while a proposal is made.
+    proposing: tokio::sync::Mutex<()>,
+    /// A policy that waits for approvals.
+    offered: Mutex<Option<Arc<Policy>>>,
+    /// The store is out of sight.
+    #[cfg(test)]
+    blind: AtomicBool,
 }
 
 impl Engine {
-    /// Takes over an opened seal.
-    pub fn new(unsealed: Unsealed, authoriser: impl Authoriser + 'static, audit: AuditLog) -> Self {
-        let Unsealed { store, keyring } = unsealed;
-        Self { keyring: RwLock::new(keyring), store: Mutex::new(store), authoriser: Box::new(authoriser), audit }
-    }
-
-    fn keyring(&self) -> RwLockReadGuard<'_, Keyring> {
-        self.keyring.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn permit(&self, who: &Caller, what: Use) -> Result<Permit, EngineError> {
-        let decision = self.authoriser.decide(who, &what);
-        self.audit.record(who, what, decision)?.ok_or(EngineError::Denied)
-    }
-
-    /// A new branch key for `context`, in the clear and wrapped.
+    /// Takes over an opened store and its audit log. A store without a policy gets `policy_text`; where it has another one, that is
+    /// offered. Tasks that watch the store run until the engine is dropped.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn generate(
-        &self,
-        kek: &KekName,
-        context: &BranchContext,
-        who: &Caller,
-    ) -> Result<(Secret<32>, WrappedKey), EngineError> {
-        // Held from here on, so that the version in the log is the one that is used.
-        let keyring = self.keyring();
-        let what = Use::of_branch(Action::Generate, kek, keyring.latest(kek), context);
-        Ok(keyring.generate(kek, context, self.permit(who, what)?)?)
+    pub async fn open(
+        store: Arc<SealedStore>,
+        audit: AuditLog,
+        policy_text: &str,
+        settings: EngineSettings,
+    ) -> Result<Arc<Self>, EngineError> {
+        let itself = settings.itself()?;
+        policy::found(&store, &audit, &itself, policy_text).await?;
+        let began = Instant::now();
+        let snapshot = Arc::new(Snapshot::load(&store, None).await?);
+        let (interval, noting) = (settings.store_poll, settings.log_note_interval);
+        let what = Use::of_custodian(Action::Start);
+        let verdict = allowed_itself(snapshot.policy.value.hash());
+        audit.record(&itself, &what, &verdict, Details::at(snapshot.generation)).await?;
+        let engine = Arc::new(Self {
+            ledger: Ledger::start(Arc::clone(&store)),
+            store,
+            audit,
+            clock: Clock::start(),
+            view: RwLock::new(View { snapshot, stopped: Arc::new(Stopped::default()) }),
+            events: broadcast::Sender::new(EVENTS_MAX),
+            turns: Turns::new(),
+            started: began,
+            seen_ms: AtomicU64::new(0),
+            halted: AtomicBool::new(false),
+            reloading: tokio::sync::Mutex::default(),
+            proposing: tokio::sync::Mutex::default(),
+            offered: Mutex::default(),
+            #[cfg(test)]
+            blind: AtomicBool::new(false),
+            settings,
+        });
+        // From now on the log may not be missing.
+        engine.note().await?;
+        tokio::spawn(Self::keep_looking(Arc::downgrade(&engine), interval));
+        tokio::spawn(Self::keep_noting(Arc::downgrade(&engine), noting));
+        tokio::spawn(Self::keep_rotating(Arc::downgrade(&engine)));
+        match engine.offer_policy(policy_text).await {
+            Ok(Offer::Proposed { proposal_id }) => {
+                tracing::warn!(
+                    proposal_id,
+                    "the policy file differs from the policy in force, which stays until officers approve"
+                );
+            }
+            Err(error) => tracing::warn!(cause = %error, "the policy file is not offered; the policy in force stays"),
+            Ok(Offer::InForce) => {}
+        }
+        Ok(engine)
     }
 
-    /// Opens a branch key.
+    /// Publishes what is in the log and notes it in the store.
+    async fn note(&self) -> Result<(), EngineError> {
+        self.audit.log().publish().await.map_err(super::audit::AuditFailed::from)?;
+        self.audit.note(&self.store).await.inspect_err(|failed| self.halt_if_broken(failed))?;
+        Ok(())
+    }
+
+    /// Has the store fall silent, or answer again.
+    #[cfg(test)]
+    fn hold_looking(&self, blind: bool) {
+        self.blind.store(blind, Ordering::Release);
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        let view = self.view();
+        let store_ok = !self.halted.load(Ordering::Acquire) && self.is_fresh();
+        Health { audit_ok: self.audit.is_well(), store_ok, generation: view.snapshot.generation }
+    }
+
+    /// The audit log, to read and to prove from.
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    /// The time that decisions are made by, in seconds since 1970.
+    pub fn now_unix_s(&self) -> i64 {
+        self.clock.now_unix_s()
+    }
+
+    /// SHA-256 of the policy in force, which is no secret.
+    pub fn policy_hash(&self) -> [u8; 32] {
+        self.view().snapshot.policy.value.hash()
+    }
+
+    /// Finishes the log and notes how far it is. Calls from now on fail.
     ///
     /// # Errors
-    /// [`EngineError`].
-    pub fn unwrap(
-        &self,
-        kek: &KekName,
-        context: &BranchContext,
-        wrapped: &WrappedKey,
-        who: &Caller,
-    ) -> Result<Secret<32>, EngineError> {
-        let what = Use::of_branch(Action::Unwrap, kek, Some(wrapped.version()), context);
-        let permit = self.permit(who, what)?;
-        Ok(self.keyring().unwrap(kek, context, wrapped, permit)?)
-    }
-
-    /// Moves a branch key to the newest version.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn rewrap(
-        &self,
-        kek: &KekName,
-        context: &BranchContext,
-        wrapped: &WrappedKey,
-        who: &Caller,
-    ) -> Result<WrappedKey, EngineError> {
-        let what = Use::of_branch(Action::Rewrap, kek, Some(wrapped.version()), context);
-        let permit = self.permit(who, what)?;
-        Ok(self.keyring().rewrap(kek, context, wrapped, permit)?)
-    }
-
-    /// Makes a KEK.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn create(&self, kek: &KekName, who: &Caller) -> Result<KekVersion, EngineError> {
-        let permit = self.permit(who, Use::of_kek(Action::Create, kek, Some(KekVersion::FIRST)))?;
-        self.change(|keyring| keyring.create(kek, permit))
-    }
-
-    /// Adds a version to a KEK.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn rotate(&self, kek: &KekName, who: &Caller) -> Result<KekVersion, EngineError> {
-        let permit = self.permit(who, Use::of_kek(Action::Rotate, kek, None))?;
-        self.change(|keyring| keyring.rotate(kek, permit))
-    }
-
-    /// Switches a KEK off. It is off at once, also when that cannot be saved.
-    ///
-    /// # Errors
-    /// [`EngineError`]; after [`EngineError::Store`] the KEK is off until the next unseal.
-    pub fn disable(&self, kek: &KekName, who: &Caller) -> Result<(), EngineError> {
-        let permit = self.permit(who, Use::of_kek(Action::Disable, kek, None))?;
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
-        keyring.set_disabled(kek, true, permit)?;
-        Ok(store.save(&keyring)?)
-    }
-
-    /// Switches a KEK on again.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn enable(&self, kek: &KekName, who: &Caller) -> Result<(), EngineError> {
-        let permit = self.permit(who, Use::of_kek(Action::Enable, kek, None))?;
-        self.change(|keyring| keyring.set_disabled(kek, false, permit))
-    }
-
-    /// From now on, only `oldest` and later versions of `kek` are opened.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn set_min_decryption_version(
-        &self,
-        kek: &KekName,
-        oldest: KekVersion,
-        who: &Caller,
-    ) -> Result<(), EngineError> {
-        let permit = self.permit(who, Use::of_kek(Action::SetMinDecryptionVersion, kek, Some(oldest)))?;
-        self.change(|keyring| keyring.set_min_decryption_version(kek, oldest, permit))
-    }
-
-    /// What may be told about the KEKs. It shows no key and is not logged.
-    pub fn list(&self) -> Vec<KekInfo> {
-        self.keyring().list()
-    }
-
-    /// Changes a copy, saves it, and only then lets it take effect.
-    fn change<T>(&self, change: impl FnOnce(&mut Keyring) -> Result<T, KeyringError>) -> Result<T, EngineError> {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        let copy = self.keyring().to_bytes();
-        let mut next = Keyring::parse(&copy).expect("a keyring parses what it wrote");
-        let result = change(&mut next)?;
-        store.save(&next)?;
-        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(result)
+    /// [`EngineError`]; the log is whole all the same.
+    pub async fn close(&self) -> Result<(), EngineError> {
+        let closed = self.audit.log().close().await;
+        let noted = self.audit.note(&self.store).await;
+        closed.map_err(super::audit::AuditFailed::from)?;
+        Ok(noted.map_err(|failed: StoreError| failed)?)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-    use crate::custodian::audit::{AuditSink, Decision, Entry};
-    use crate::custodian::authorise::EveryoneInProcess;
-    use crate::custodian::passphrase::Passphrase;
-    use crate::custodian::seal::Bounds;
-    use crate::custody::reason::Reason;
-    use crate::names::{BranchId, LogicalBucket, Principal, Purpose, WriterDomain};
-
-    #[derive(Clone, Default)]
-    struct Sink {
-        entries: Arc<Mutex<Vec<Entry>>>,
-        full: Arc<AtomicBool>,
-    }
-
-    impl AuditSink for Sink {
-        fn append(&self, entry: &Entry) -> Result<(), AuditFailed> {
-            if self.full.load(Ordering::Relaxed) {
-                return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
-            }
-            self.entries.lock().expect("not poisoned").push(entry.clone());
-            Ok(())
-        }
-    }
-
-    struct NoUnwrap;
-
-    impl Authoriser for NoUnwrap {
-        fn decide(&self, _: &Caller, what: &Use) -> Decision {
-            if what.action == Action::Unwrap { Decision::Deny } else { Decision::Allow }
-        }
-    }
-
-    fn engine(folder: &tempfile::TempDir, authoriser: impl Authoriser + 'static, sink: &Sink) -> Engine {
-        let passphrase = Passphrase::new(b"correct horse battery".to_vec()).expect("long enough");
-        let path = folder.path().join("keys.seal");
-        let unsealed = if path.exists() {
-            Unsealed::open_within(Bounds::TEST, &path, &passphrase)
-        } else {
-            Unsealed::create_within(Bounds::TEST, &path, &passphrase, 2)
-        };
-        Engine::new(unsealed.expect("unseals"), authoriser, AuditLog::new(sink.clone()))
-    }
-
-    fn kek() -> KekName {
-        KekName::new("records").expect("legal")
-    }
-
-    fn who() -> Caller {
-        Caller { principal: Principal::new("alice").expect("legal"), reason: Reason::CustomerInitiated }
-    }
-
-    fn context() -> BranchContext {
-        BranchContext {
-            purpose: Purpose::Object,
-            bucket: LogicalBucket::new("ledger").expect("legal"),
-            writer: WriterDomain::new("proxy/us").expect("legal"),
-            id: BranchId::from_bytes([1; 16]),
-        }
-    }
-
-    #[test]
-    fn changes_outlive_the_engine() {
-        let (folder, sink) = (tempfile::tempdir().expect("a folder"), Sink::default());
-        let first = engine(&folder, EveryoneInProcess, &sink);
-        first.create(&kek(), &who()).expect("creates");
-        let (secret, wrapped) = first.generate(&kek(), &context(), &who()).expect("generates");
-        let second = first.rotate(&kek(), &who()).expect("rotates");
-        first.set_min_decryption_version(&kek(), KekVersion::FIRST, &who()).expect("sets");
-        first.disable(&kek(), &who()).expect("disables");
-        drop(first);
-        let again = engine(&folder, EveryoneInProcess, &sink);
-        let info = again.list();
-        assert_eq!((info.len(), info[0].latest, info[0].disabled), (1, second, true));
-        again.enable(&kek(), &who()).expect("enables");
-        let opened = again.unwrap(&kek(), &context(), &wrapped, &who()).expect("opens");
-        assert_eq!(opened.expose(), secret.expose());
-    }
-
-    #[test]
-    fn every_decision_is_logged_and_a_denied_use_is_not_made() {
-        let (folder, sink) = (tempfile::tempdir().expect("a folder"), Sink::default());
-        let engine = engine(&folder, NoUnwrap, &sink);
-        engine.create(&kek(), &who()).expect("creates");
-        let (_, wrapped) = engine.generate(&kek(), &context(), &who()).expect("generates");
-        let denied = engine.unwrap(&kek(), &context(), &wrapped, &who());
-        assert!(matches!(denied, Err(EngineError::Denied)));
-        let entries = sink.entries.lock().expect("not poisoned");
-        let logged: Vec<_> = entries.iter().map(|entry| (entry.what.action, entry.decision)).collect();
-        assert_eq!(
-            logged,
-            [(Action::Create, Decision::Allow), (Action::Generate, Decision::Allow), (Action::Unwrap, Decision::Deny)]
-        );
-        assert_eq!(entries[1].what.version, Some(KekVersion::FIRST));
-        assert_eq!(entries[1].what.context_hash, Some(crate::crypto::sha256(&context().to_bytes())));
-    }
-
-    #[test]
-    fn without_a_log_nothing_is_done() {
-        let (folder, sink) = (tempfile::tempdir().expect("a folder"), Sink::default());
-        let engine = engine(&folder, EveryoneInProcess, &sink);
-        engine.create(&kek(), &who()).expect("creates");
-        let (_, wrapped) = engine.generate(&kek(), &context(), &who()).expect("generates");
-        sink.full.store(true, Ordering::Relaxed);
-        assert!(matches!(engine.generate(&kek(), &context(), &who()), Err(EngineError::Audit(_))));
-        assert!(matches!(engine.unwrap(&kek(), &context(), &wrapped, &who()), Err(EngineError::Audit(_))));
-        assert!(matches!(engine.rewrap(&kek(), &context(), &wrapped, &who()), Err(EngineError::Audit(_))));
-        assert!(matches!(engine.rotate(&kek(), &who()), Err(EngineError::Audit(_))));
-        assert_eq!(engine.list()[0].latest, KekVersion::FIRST);
-    }
-
-    #[test]
-    fn a_change_that_cannot_be_saved_does_not_happen_but_disabling_does() {
-        let (folder, sink) = (tempfile::tempdir().expect("a folder"), Sink::default());
-        let engine = engine(&folder, EveryoneInProcess, &sink);
-        engine.create(&kek(), &who()).expect("creates");
-        folder.close().expect("removes the folder");
-        assert!(matches!(engine.rotate(&kek(), &who()), Err(EngineError::Store(_))));
-        assert_eq!(engine.list()[0].latest, KekVersion::FIRST);
-        assert!(matches!(engine.disable(&kek(), &who()), Err(EngineError::Store(_))));
-        let refused = engine.generate(&kek(), &context(), &who());
-        assert!(matches!(refused, Err(EngineError::Keyring(KeyringError::Disabled))));
-    }
-}
+mod tests;

@@ -182,11 +182,12 @@ impl Kek {
         *self.versions.last_key_value().expect("a KEK has at least one version").0
     }
 
-    /// Whether the newest version is older than the rotation period, where there is one.
+    /// Whether the newest version is older than the rotation period, where there is one, and the KEK can be rotated.
     pub fn is_rotation_due(&self, now_unix_s: i64) -> bool {
         let newest = self.versions.last_key_value().expect("a KEK has at least one version").1;
         let age_s = now_unix_s.saturating_sub(newest.created_unix_s);
-        self.auto_rotate_period_s > 0 && u64::try_from(age_s).is_ok_and(|age_s| age_s >= self.auto_rotate_period_s)
+        let is_old = u64::try_from(age_s).is_ok_and(|age_s| age_s >= self.auto_rotate_period_s);
+        is_old && self.auto_rotate_period_s > 0 && self.usable().is_ok()
     }
 
     fn usable(&self) -> Result<&Self, KeyringError> {

@@ -10,15 +10,13 @@
 //!              | random, wrapped by another OpenBao's Transit          (remote.rs)
 //! ```
 //!
-//! The list of seals stands in the store in the clear ([`config`]), authenticated under the root key that it opens. The
-//! embedded custodian has a form of its own, one file for seal and keys ([`mod@file`]).
+//! The list of seals stands in the store in the clear ([`config`]), authenticated under the root key that it opens.
 //!
 //! **Invariant:** whoever lacks all wrapping keys learns nothing about the root key from the list of seals.
 //! **Invariant:** neither a token nor another OpenBao ever sees the root key, only a wrapping key.
 
 pub mod config;
 mod error;
-pub mod file;
 pub mod make;
 pub mod pkcs11;
 pub mod remote;
@@ -28,12 +26,8 @@ pub mod unsealing;
 use crate::crypto::{RandomFailed, random_secret};
 use crate::secret::Secret;
 
+pub use config::ITERATIONS_DEFAULT;
 pub use error::UnsealError;
-#[cfg(test)]
-pub(super) use file::Bounds;
-#[doc(hidden)]
-pub use file::fuzz_seal;
-pub use file::{ITERATIONS_DEFAULT, SealError, SealFile, Unsealed};
 
 /// The key that everything in the store is encrypted under.
 ///

@@ -187,4 +187,4 @@ pub trait Store: Send + Sync {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

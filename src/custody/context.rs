@@ -54,6 +54,11 @@ impl BranchContext {
     }
 }
 
+/// Whether the label of a branch key's context stands anywhere in `bytes`, in whatever encoding is around it.
+pub fn bears_label(bytes: &[u8]) -> bool {
+    bytes.windows(LABEL.len()).any(|window| window == LABEL.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

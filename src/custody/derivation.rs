@@ -29,6 +29,9 @@ pub enum DerivationError {
     /// A branch key did not open under its own context, or opened to something else.
     #[error("the KEK does not open what it wrapped")]
     NotOpened,
+    /// The caller may generate and not unwrap: whoever reads what it writes proves the KEK first.
+    #[error("the caller may only write, which proves nothing about the KEK")]
+    WriteOnly,
     /// The custodian refused or failed before the proof was complete.
     #[error(transparent)]
     Custody(#[from] CustodyError),
@@ -47,6 +50,7 @@ pub async fn prove_derivation(
     let (secret, wrapped) = custodian.generate(kek, context, caller).await?;
     let opened = match custodian.unwrap(kek, context, &wrapped, caller).await {
         Err(CustodyError::NotAuthentic) => return Err(DerivationError::NotOpened),
+        Err(CustodyError::Denied) => return Err(DerivationError::WriteOnly),
         opened => opened?,
     };
     if !crypto::constant_time_eq(secret.expose(), opened.expose()) {
@@ -136,6 +140,6 @@ mod tests {
     async fn no_answer_is_no_proof() {
         let custodian = FakeCustodian::default();
         custodian.refuse_unwrap("alice");
-        assert!(matches!(prove(&custodian).await, Err(DerivationError::Custody(CustodyError::Denied))));
+        assert!(matches!(prove(&custodian).await, Err(DerivationError::WriteOnly)));
     }
 }

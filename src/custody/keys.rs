@@ -98,6 +98,7 @@ impl From<DerivationError> for BranchKeyError {
     fn from(error: DerivationError) -> Self {
         match error {
             DerivationError::NotDerived | DerivationError::NotOpened => Self::NotDerived,
+            DerivationError::WriteOnly => CustodyError::Denied.into(),
             DerivationError::Custody(error) => error.into(),
         }
     }

@@ -118,6 +118,43 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    serve(listener, tls.map(|tls| watch::channel(tls).1), limits, service, shutdown).await
+}
+
+/// As [`run`], with TLS, whose configuration may be replaced: each new connection is made with the one that there is then. Those that
+/// were made with another take no further requests, and are cut off when the drain time is over: their peers' certificates may have
+/// been revoked since.
+pub async fn run_with<S, F, B>(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    limits: ListenerLimits,
+    service: S,
+    shutdown: impl Future<Output = ()>,
+) -> DrainReport
+where
+    S: Fn(Request<Incoming>, ConnectionInfo) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    serve(listener, Some(tls), limits, service, shutdown).await
+}
+
+async fn serve<S, F, B>(
+    listener: TcpListener,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    limits: ListenerLimits,
+    service: S,
+    shutdown: impl Future<Output = ()>,
+) -> DrainReport
+where
+    S: Fn(Request<Incoming>, ConnectionInfo) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
     let (drain_begins, draining) = watch::channel(false);
     let running = Arc::new(AtomicUsize::new(0));
     let slots = Arc::new(Semaphore::new(limits.max_connections));

@@ -7,14 +7,15 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring as provider;
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject as _};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use zeroize::Zeroizing;
 
 /// Most bytes of a PEM file: the largest CA bundles have a third of that.
@@ -59,6 +60,12 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no list of revoked certificates in the file.
+    #[error("{path} holds no list of revoked certificates: expected PEM sections `BEGIN X509 CRL`")]
+    NoRevocationList {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no private key in the file that can be used as it is.
     #[error(
         "{path} holds no usable private key: expected one PEM section `BEGIN PRIVATE KEY` (or `RSA`, `EC`), not encrypted"
@@ -96,6 +103,17 @@ pub enum TlsError {
     /// The provider does not do TLS 1.2 and 1.3: a build without them.
     #[error("this build does not support TLS 1.2 and 1.3")]
     Versions(#[source] rustls::Error),
+}
+
+/// A client's certificate does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientRefused {
+    /// Another CA, expired or not yet valid, or not for clients.
+    #[error("the certificate is not one that these CAs signed for clients and that is valid at the time")]
+    Chain(#[source] rustls::Error),
+    /// What should be CAs cannot serve as such.
+    #[error("the certificates cannot serve as CAs of clients")]
+    Ca(#[source] VerifierBuilderError),
 }
 
 /// Where a party's certificate chain (leaf first) and private key lie, both PEM.
@@ -136,6 +154,36 @@ pub fn server_config(identity: &IdentityFiles, client_ca: Option<&Path>) -> Resu
     Ok(Arc::new(config))
 }
 
+/// As [`server_config`], for clients that must each show a certificate from a CA in `client_ca`; with `client_crl`, none that a list in
+/// that file revokes, and only certificates of CAs that a list is of. Every connection proves its certificate anew: none is resumed.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn mutual_server_config(
+    identity: &IdentityFiles,
+    client_ca: &Path,
+    client_crl: Option<&Path>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(provider::default_provider());
+    let revoked = client_crl.map(load_revocations).transpose()?.unwrap_or_default();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(load_roots(client_ca)?), Arc::clone(&provider))
+        .with_crls(revoked)
+        .only_check_end_entity_revocation()
+        .enforce_revocation_expiration()
+        .build()
+        .map_err(|source| TlsError::ClientCa { path: client_ca.into(), source })?;
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Versions)?
+        .with_client_cert_verifier(verifier);
+    let (certificates, key) = load_identity(identity)?;
+    let mut config = builder.with_single_cert(certificates, key).map_err(|source| mismatch(identity, source))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
 /// A client's TLS configuration. It offers HTTP/1.1 only, as [`crate::net::client`] speaks nothing else.
 ///
 /// # Errors
@@ -158,6 +206,23 @@ pub fn client_config(tls: &ClientTls) -> Result<ClientConfig, TlsError> {
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Checks that one of `ca` signed the client certificate `leaf` (both DER) and that it was valid at `at_unix_s`, as a server
+/// that asks for client certificates would have then.
+///
+/// # Errors
+/// [`ClientRefused`].
+pub fn verify_client(ca: &[CertificateDer<'_>], leaf: &[u8], at_unix_s: u64) -> Result<(), ClientRefused> {
+    let mut roots = RootCertStore::empty();
+    for certificate in ca {
+        roots.add(certificate.clone().into_owned()).map_err(ClientRefused::Chain)?;
+    }
+    let provider = Arc::new(provider::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(at_unix_s));
+    let verified = verifier.map_err(ClientRefused::Ca)?.verify_client_cert(&CertificateDer::from(leaf), &[], at);
+    verified.map(|_| ()).map_err(ClientRefused::Chain)
 }
 
 fn client_verifier(
@@ -196,7 +261,25 @@ fn load_identity(identity: &IdentityFiles) -> Result<Identity, TlsError> {
     Ok((load_certificates(&identity.certificates)?, load_key(&identity.key)?))
 }
 
-fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The revocation lists in a PEM file; at least one.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn load_revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let text = read_all(path, open(path)?)?;
+    let lists = CertificateRevocationListDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let lists = lists.map_err(|source| TlsError::NotPem { path: path.into(), source })?;
+    if lists.is_empty() {
+        return Err(TlsError::NoRevocationList { path: path.into() });
+    }
+    Ok(lists)
+}
+
+/// The certificates in a PEM file; at least one.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read_all(path, open(path)?)?;
     let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|source| TlsError::NotPem { path: path.into(), source })?;
@@ -206,10 +289,18 @@ fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     Ok(certificates)
 }
 
-fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+/// The text of a PEM file with a private key, which must not be open to all users.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn load_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let file = open(path)?;
     refuse_open_to_all(path, &file)?;
-    let text = read_all(path, file)?;
+    read_all(path, file)
+}
+
+fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = load_private(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
         pem::Error::NoItemsFound => TlsError::NoKey { path: path.into() },
         source => TlsError::NotPem { path: path.into(), source },

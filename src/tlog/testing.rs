@@ -69,24 +69,24 @@ pub(super) fn copy(from: &Path, to: &Path) {
 }
 
 /// A storage that does what the tests ask for.
-pub(super) struct Faulty {
-    pub(super) disk: Disk,
+pub(crate) struct Faulty {
+    pub(crate) disk: Disk,
     /// Syncs of segments.
-    pub(super) syncs: AtomicUsize,
+    pub(crate) syncs: AtomicUsize,
     /// Each sync of a segment takes this long.
-    pub(super) sync_delay: Duration,
+    pub(crate) sync_delay: Duration,
     /// The process is "killed" in the operation after so many; negative when it is dead.
-    pub(super) life: AtomicI64,
+    pub(crate) life: AtomicI64,
     /// The disk is full.
-    pub(super) full: AtomicBool,
+    pub(crate) full: AtomicBool,
     /// Syncs fail.
-    pub(super) broken: AtomicBool,
+    pub(crate) broken: AtomicBool,
     /// Syncs do not return.
-    pub(super) hang: AtomicBool,
+    pub(crate) hang: AtomicBool,
 }
 
 impl Faulty {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             disk: Disk::assume_no_power_loss(),
             syncs: AtomicUsize::new(0),
@@ -98,12 +98,16 @@ impl Faulty {
         }
     }
 
-    pub(super) fn open(self: &Arc<Self>, folder: &Path, settings: &Settings) -> Result<Log, OpenError> {
-        let storage: Arc<dyn Storage> = Arc::new(Handle(Arc::clone(self)));
-        Log::open_on(storage, folder, signer(), settings)
+    pub(crate) fn open(self: &Arc<Self>, folder: &Path, settings: &Settings) -> Result<Log, OpenError> {
+        Log::open_on(self.storage(), folder, signer(), settings)
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    /// As what a log is written through.
+    pub(crate) fn storage(self: &Arc<Self>) -> Arc<dyn Storage> {
+        Arc::new(Handle(Arc::clone(self)))
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
         self.life.load(Ordering::SeqCst) < 0
     }
 

@@ -8,7 +8,7 @@ use claviger::custody::keys::Revocation;
 use claviger::custody::lease::LeaseSettings;
 
 use crate::cutting_off::{SIZE, reading};
-use crate::harness::custodian::{Failing, engine, kek, officer};
+use crate::harness::custodian::{Failing, custodian, kek};
 use crate::harness::verdict::{Verdict, judge};
 use crate::harness::{Answer, BUCKET, Setup, World, noise};
 
@@ -127,12 +127,12 @@ async fn a_download_that_outlasts_its_lease_renews_it_in_mid_stream_or_ends() {
 
 #[tokio::test]
 async fn disabled_and_unknown_keks() {
-    let (engine, _folder) = engine(&["demo"]);
-    let custodian = Arc::new(claviger::custodian::embedded::Embedded::new(Arc::clone(&engine)));
-    let world = World::with(Setup { custodian, ..Setup::default() }).await;
+    let (embedded, _folder) = custodian(&["demo"]);
+    let world = World::with(Setup { custodian: Arc::new(embedded.clone()), ..Setup::default() }).await;
     world.s3.put(BUCKET, "object", "x").await.ok();
     world.s3.get(BUCKET, "object").await.ok();
-    engine.disable(&kek("demo"), &officer()).expect("disables");
+    let who = embedded.requester().expect("random");
+    embedded.engine().disable(&who, &kek("demo")).await.expect("disables");
     world.proxy.keys.revoke(&Revocation::Kek(kek("demo")));
     world.s3.get(BUCKET, "object").await.fails(400, "KMS.DisabledException");
     world.s3.put(BUCKET, "new", "x").await.fails(400, "KMS.DisabledException");

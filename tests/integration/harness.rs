@@ -8,6 +8,7 @@ pub(crate) mod listing;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod reply;
+pub(crate) mod server;
 pub(crate) mod store;
 pub(crate) mod verdict;
 pub(crate) mod watch;

@@ -16,6 +16,7 @@ mod retries;
 mod round_trip;
 mod secrecy;
 mod sharing;
+mod starting_together;
 mod state_bucket;
 mod storage_faults;
 mod tampering;

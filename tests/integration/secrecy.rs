@@ -93,8 +93,8 @@ async fn another_kek_of_the_same_name_does_not_open() {
     let body = noise(1000, 1);
     world.s3.put(BUCKET, "object", body.clone()).await.ok();
     assert!(world.s3.get(BUCKET, "object").await.ok().body == body);
-    let (engine, _folder) = crate::harness::custodian::engine(&["demo"]);
-    let custodian = std::sync::Arc::new(claviger::custodian::embedded::Embedded::new(engine));
+    let (embedded, _folder) = crate::harness::custodian::custodian(&["demo"]);
+    let custodian = std::sync::Arc::new(embedded);
     let other = crate::harness::Proxy::start(&world.store, Setup { custodian, ..Setup::default() }).await;
     other.s3().get(BUCKET, "object").await.fails(403, "InvalidObjectState");
     other.s3().get_range(BUCKET, "object", "bytes=0-1").await.fails(403, "InvalidObjectState");

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use claviger::custodian::embedded::Embedded;
 use claviger::custody::Custodian as _;
 use claviger::custody::context::BranchContext;
 use claviger::custody::directory::Directory as _;
@@ -10,7 +9,7 @@ use claviger::custody::wrapped::WrappedKey;
 use claviger::format::envelope::Unverified;
 use claviger::names::{LogicalBucket, Purpose};
 
-use crate::harness::custodian::{engine, kek, officer};
+use crate::harness::custodian::{custodian, kek, officer, retire, shared_in};
 use crate::harness::proxy::{domain, key_rule};
 use crate::harness::{BUCKET, Proxy, STATE, Setup, World, noise};
 
@@ -39,7 +38,8 @@ async fn the_envelopes_copy_is_enough() {
 #[tokio::test]
 async fn a_writer_domain_that_the_bucket_does_not_accept_is_refused() {
     let world = World::new().await;
-    let foreign = Proxy::start(&world.store, Setup { region: "sg", ..Setup::default() }).await;
+    let foreign =
+        Proxy::start(&world.store, Setup { region: "sg", custodian: shared_in("sg"), ..Setup::default() }).await;
     foreign.s3().put(BUCKET, "object", noise(200_000, 1)).await.ok();
     world.s3.get(BUCKET, "object").await.fails(403, "InvalidObjectState");
     world.s3.get_range(BUCKET, "object", "bytes=0-9").await.fails(403, "InvalidObjectState");
@@ -62,22 +62,23 @@ fn branch_of(world: &World, key: &str) -> (BranchContext, WrappedKey) {
 
 #[tokio::test]
 async fn after_a_retired_version_the_directory_has_the_key() {
-    let (engine, _folder) = engine(&["demo"]);
-    let custodian = Arc::new(Embedded::new(Arc::clone(&engine)));
+    let (embedded, _folder) = custodian(&["demo"]);
+    let custodian = Arc::new(embedded.clone());
     let setup = || Setup { custodian: custodian.clone(), ..Setup::default() };
     let world = World::with(setup()).await;
     world.s3.put(BUCKET, "object", noise(100, 1)).await.ok();
 
-    let second = engine.rotate(&kek("demo"), &officer()).expect("rotates");
+    let who = embedded.requester().expect("random");
+    embedded.engine().rotate(&who, &kek("demo")).await.expect("rotates");
     let (context, old) = branch_of(&world, "object");
     let lost = Proxy::start(&world.store, setup()).await;
-    engine.set_min_decryption_version(&kek("demo"), second, &officer()).expect("retires");
+    retire(&embedded, "demo", 2).await;
     lost.s3().get(BUCKET, "object").await.fails(400, "KMS.KMSInvalidStateException");
 
-    engine.set_min_decryption_version(&kek("demo"), old.version(), &officer()).expect("back");
+    retire(&embedded, "demo", 1).await;
     let new = custodian.rewrap(&kek("demo"), &context, &old, &officer()).await.expect("rewraps");
     lost.state.publish(&kek("demo"), context.id, &new).await.expect("publishes");
-    engine.set_min_decryption_version(&kek("demo"), second, &officer()).expect("retires");
+    retire(&embedded, "demo", 2).await;
     let found = Proxy::start(&world.store, setup()).await;
     assert!(found.s3().get(BUCKET, "object").await.ok().body == noise(100, 1));
 }

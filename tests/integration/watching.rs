@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use claviger::custodian::embedded::Embedded;
 use http::Method;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::harness::custodian::{Failing, engine, kek, officer};
+use crate::harness::custodian::{Failing, custodian, kek};
 use crate::harness::proxy::{client, everything};
 use crate::harness::verdict::{Verdict, judge};
 use crate::harness::watch::FakeWatch;
@@ -76,9 +75,8 @@ async fn two_clients() -> (World, Arc<Failing>, [S3; 2]) {
 
 #[tokio::test]
 async fn a_disabled_kek_stops_a_running_download_and_the_next_request_within_a_second() {
-    let (engine, _folder) = engine(&["demo", "other"]);
-    let custodian = Arc::new(Embedded::new(Arc::clone(&engine)));
-    let world = World::with(Setup { custodian, ..Setup::default() }).await;
+    let (embedded, _folder) = custodian(&["demo", "other"]);
+    let world = World::with(Setup { custodian: Arc::new(embedded.clone()), ..Setup::default() }).await;
     let watch = FakeWatch::start().await;
     let _watching = watch.watched_by(&world.proxy, LONG).await;
     let body = noise(SIZE, 1);
@@ -88,7 +86,8 @@ async fn a_disabled_kek_stops_a_running_download_and_the_next_request_within_a_s
     let gate = gated(&world);
     let running = download(&world.s3, "object").await;
 
-    engine.disable(&kek("demo"), &officer()).expect("disables");
+    let who = embedded.requester().expect("random");
+    embedded.engine().disable(&who, &kek("demo")).await.expect("disables");
     let begun = Instant::now();
     watch.says(r#"{"event":"kek","name":"demo","change":"disabled"}"#);
     while world.s3.get(BUCKET, "small").await.status == 200 {

@@ -12,9 +12,7 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use crate::cli::files::{make_private_folder, replace_private, shell_quoted, write_private};
-use crate::cli::init::{self, names};
-use crate::custodian::seal::ITERATIONS_DEFAULT;
-use crate::names::KekName;
+use crate::cli::init::{self, Hosts, People, names};
 use crate::secret::SecretBytes;
 
 /// The application's access key.
@@ -22,11 +20,16 @@ pub(super) const CLIENT_ACCESS_KEY: &str = "CLAVIGERDEMOCLIENT";
 /// The access key of the embedded storage server.
 pub(super) const STORAGE_ACCESS_KEY: &str = "CLAVIGERDEMOSTORAGE";
 /// The KEK of every bucket.
-const KEK: &str = "demo";
+pub(super) const KEK: &str = "demo";
 /// How a configuration of ours begins.
 const OURS: &str = "# Written anew by each `claviger demo` in this folder.";
 /// The names in the certificate.
 const HOSTS: &str = "certs/hosts";
+/// What opens the seal of the demo's own custodian.
+const PASSPHRASE: &str = "custodian/passphrase";
+const TRUST_DOMAIN: &str = "demo.claviger.internal";
+const REGION: &str = "us";
+const ACCESS_LOG_ORIGIN: &str = "claviger.example/demo-proxy";
 const ENVIRONMENT: &str = "env.sh";
 
 /// The folder of one demo at a time.
@@ -38,12 +41,16 @@ pub(super) struct Home {
     temporary: Option<TempDir>,
 }
 
-/// Who holds the KEK.
-pub(super) enum CustodianAccess {
-    /// One in this process, with its files in the folder.
-    Embedded,
-    /// One on the network that speaks Transit, where the KEK exists.
-    Transit { url: String, ca_file: Option<PathBuf>, token_file: PathBuf },
+/// How the custodian is reached, where the KEK is.
+pub(super) struct CustodianAccess {
+    pub(super) url: String,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) token_file: Option<PathBuf>,
+    /// The client's certificate and its key.
+    pub(super) certificate: Option<(PathBuf, PathBuf)>,
+    pub(super) login_mount: Option<String>,
+    /// Whether it is the demo's own.
+    pub(super) own: bool,
 }
 
 /// How the storage server is reached.
@@ -102,18 +109,38 @@ impl Home {
         if !secret.exists() {
             write_private(&secret, init::new_secret()?.as_bytes())?;
         }
+        // Written last of the two.
+        if !self.path(names::ACCESS_LOG_KEY).exists() {
+            self.remove(&[names::ACCESS_LOG_SEED.to_owned()])?;
+            init::make_access_log_key(&self.dir, ACCESS_LOG_ORIGIN)?;
+        }
         Ok(())
     }
 
-    /// Makes the embedded custodian's files if they are not there yet.
-    pub(super) fn own_custodian(&self) -> Result<()> {
-        if !self.path(names::KEYRING).exists() {
-            // Left behind by a run that did not come to the key store: it opens nothing.
-            self.remove(&[names::PASSPHRASE])?;
-            let kek = KekName::new(KEK).expect("a legal KEK name");
-            init::make_custodian(&self.dir, &kek, ITERATIONS_DEFAULT)?;
+    /// Writes the configuration of a custodian at `address`, and what it needs besides. It makes its store itself.
+    pub(super) fn own_custodian(&self, address: SocketAddr) -> Result<CustodianAccess> {
+        if !self.path(names::STORE).exists() {
+            // Left behind by a run that did not come to the store: it opens nothing.
+            self.remove(&[PASSPHRASE.to_owned()])?;
+            write_private(&self.path(PASSPHRASE), init::new_secret()?.as_bytes())?;
         }
-        Ok(())
+        if !self.path(names::POLICY).exists() {
+            replace_private(&self.path(names::POLICY), init::POLICY_TEXT.as_bytes())?;
+        }
+        replace_private(&self.path(names::CUSTODIAN_CONFIG), custodian_configuration(address).as_bytes())?;
+        Ok(CustodianAccess {
+            url: format!("https://{address}"),
+            ca_file: Some(self.path(names::CA)),
+            token_file: None,
+            certificate: Some((self.path(names::PROXY_CLIENT), self.path(names::PROXY_CLIENT_KEY))),
+            login_mount: None,
+            own: true,
+        })
+    }
+
+    /// Certificate and key of the officer whom commands speak for.
+    pub(super) fn officer(&self) -> [String; 2] {
+        names::officer(init::OFFICERS[0])
     }
 
     /// The file of hosts is written last: if it is there and right, so are the others.
@@ -123,12 +150,13 @@ impl Home {
         if std::fs::read_to_string(self.path(HOSTS)).is_ok_and(|found| found == listed) {
             return Ok(());
         }
-        self.remove(&[names::CA, names::CA_KEY, names::CERTIFICATE, names::KEY])?;
-        init::write_certificates(&self.dir, &hosts)?;
+        let people = People::new(TRUST_DOMAIN, REGION, &[])?;
+        self.remove(&init::certificate_files(&people))?;
+        init::write_certificates(&self.dir, &Hosts { proxy: &hosts, custodian: "localhost" }, &people)?;
         replace_private(&self.path(HOSTS), listed.as_bytes())
     }
 
-    fn remove(&self, files: &[&str]) -> Result<()> {
+    fn remove(&self, files: &[String]) -> Result<()> {
         for path in files.iter().map(|name| self.path(name)).filter(|path| path.exists()) {
             std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
@@ -163,28 +191,56 @@ impl Home {
         Ok(path)
     }
 
-    /// Writes what clients, and whoever wants to look as the operator, set in their environment.
-    pub(super) fn write_environment(&self, address: SocketAddr, storage: &StorageAccess) -> Result<()> {
+    /// Writes what clients, officers, and whoever wants to look as the storage operator set in their environment.
+    pub(super) fn write_environment(
+        &self,
+        address: SocketAddr,
+        storage: &StorageAccess,
+        custodian: &CustodianAccess,
+    ) -> Result<()> {
         let secret = |path: &Path| {
             let text = Zeroizing::new(read_secret(path)?.expose().to_vec());
             anyhow::Ok(Zeroizing::new(String::from_utf8_lossy(&text).into_owned()))
         };
         let (client, operator) = (secret(&self.path(names::CLIENT_SECRET))?, secret(&storage.secret_file)?);
-        let (ca, config) = (self.path(names::CA), self.path(names::CONFIG));
-        let exports = [
-            ("AWS_ENDPOINT_URL", format!("https://{address}").as_str()),
-            ("AWS_CA_BUNDLE", &ca.to_string_lossy()),
-            ("AWS_ACCESS_KEY_ID", CLIENT_ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", &client),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("CLAVIGER_STORAGE_URL", &storage.url),
-            ("CLAVIGER_STORAGE_ACCESS_KEY", &storage.access_key),
-            ("CLAVIGER_STORAGE_SECRET_KEY", &operator),
-            ("CLAVIGER_CONFIG", &config.to_string_lossy()),
-        ]
-        .map(|(name, value)| format!("export {name}={}\n", shell_quoted(value)));
-        let note = "# For clients of the demo, and (CLAVIGER_STORAGE_…) to look as the storage operator would.\n";
-        let text = Zeroizing::new(format!("{note}{}", exports.concat()));
+        let export = |name: &str, value: &str| Zeroizing::new(format!("export {name}={}\n", shell_quoted(value)));
+        let export_path = |name: &str, path: &Path| export(name, &path.to_string_lossy());
+        let mut exports = vec![
+            export("AWS_ENDPOINT_URL", &format!("https://{address}")),
+            export_path("AWS_CA_BUNDLE", &self.path(names::CA)),
+            export("AWS_ACCESS_KEY_ID", CLIENT_ACCESS_KEY),
+            export("AWS_SECRET_ACCESS_KEY", &client),
+            export("AWS_DEFAULT_REGION", "us-east-1"),
+            export("CLAVIGER_STORAGE_URL", &storage.url),
+            export("CLAVIGER_STORAGE_ACCESS_KEY", &storage.access_key),
+            export("CLAVIGER_STORAGE_SECRET_KEY", &operator),
+            export_path("CLAVIGER_CONFIG", &self.path(names::CONFIG)),
+            export("VAULT_ADDR", &custodian.url),
+        ];
+        exports.extend(custodian.ca_file.iter().map(|path| export_path("VAULT_CACERT", path)));
+        exports.extend(custodian.token_file.iter().map(|path| export_path("CLAVIGER_TOKEN_FILE", path)));
+        let certificate = match &custodian.certificate {
+            // As an officer: the proxy itself may not administer keys.
+            Some(_) if custodian.own => Some(self.officer().map(|name| self.path(&name))),
+            other => other.clone().map(|(certificate, key)| [certificate, key]),
+        };
+        if let Some([certificate, key]) = certificate {
+            exports.extend([export_path("VAULT_CLIENT_CERT", &certificate), export_path("VAULT_CLIENT_KEY", &key)]);
+        }
+        if custodian.own {
+            let log = self.path(names::AUDIT);
+            exports.extend([
+                export_path("CLAVIGER_AUDIT_LOG", &log),
+                export_path("CLAVIGER_AUDIT_KEY", &self.path(names::AUDIT_KEY)),
+            ]);
+        }
+        let note =
+            "# For clients and officers of the demo, and (CLAVIGER_STORAGE_…) to look as the storage operator would.\n";
+        // With room enough from the start, no copy of the secrets is left behind by growing.
+        let room = note.len() + exports.iter().map(|export| export.len()).sum::<usize>();
+        let mut text = Zeroizing::new(String::with_capacity(room));
+        text.push_str(note);
+        exports.iter().for_each(|export| text.push_str(export));
         replace_private(&self.environment_file(), text.as_bytes())
     }
 }
@@ -219,23 +275,18 @@ pub(super) fn read_secret(path: &Path) -> Result<SecretBytes> {
 impl CustodianAccess {
     /// As the lines of `[custodian]`.
     fn to_text(&self) -> String {
-        match self {
-            Self::Embedded => format!(
-                "kind = \"embedded\"\nkeyring_file = \"{}\"\npassphrase_file = \"{}\"\naudit_file = \"{}\"",
-                names::KEYRING,
-                names::PASSPHRASE,
-                names::AUDIT
-            ),
-            Self::Transit { url, ca_file, token_file } => {
-                let ca_file = ca_file.as_ref().map(|path| format!("ca_file = {}\n", text(&path.to_string_lossy())));
-                format!(
-                    "kind = \"transit\"\nurls = [{}]\n{}token_file = {}",
-                    text(url),
-                    ca_file.unwrap_or_default(),
-                    text(&token_file.to_string_lossy())
-                )
-            }
+        let path = |path: &Path| text(&path.to_string_lossy());
+        let mut lines = vec!["kind = \"transit\"".to_owned(), format!("urls = [{}]", text(&self.url))];
+        lines.extend(self.ca_file.iter().map(|file| format!("ca_file = {}", path(file))));
+        lines.extend(self.token_file.iter().map(|file| format!("token_file = {}", path(file))));
+        if let Some((certificate, key)) = &self.certificate {
+            lines.push(format!("certificate_file = {}\nkey_file = {}", path(certificate), path(key)));
         }
+        lines.extend(self.login_mount.iter().map(|mount| format!("login_mount = {}", text(mount))));
+        if self.own {
+            lines.push("watch = true".to_owned());
+        }
+        lines.join("\n")
     }
 }
 
@@ -251,7 +302,7 @@ fn configuration(address: SocketAddr, storage: &StorageAccess, custodian: &Custo
 
 [proxy]
 listen = "{address}"
-region = "demo"
+region = "{REGION}"
 certificate_file = "{certificate}"
 key_file = "{key}"
 drain_s = 5
@@ -264,6 +315,11 @@ secret_key_file = {secret_file}
 
 [custodian]
 {custodian}
+
+[audit]
+folder = "{access_log}"
+key_file = "{access_log_seed}"
+origin = "{ACCESS_LOG_ORIGIN}"
 
 [default_bucket]
 kek = "{KEK}"
@@ -286,6 +342,53 @@ access = ["read", "write", "delete", "list", "bucket", "configure"]
         secret_file = text(&storage.secret_file.to_string_lossy()),
         custodian = custodian.to_text(),
         client_secret = names::CLIENT_SECRET,
+        access_log = names::ACCESS_LOG,
+        access_log_seed = names::ACCESS_LOG_SEED,
+    )
+}
+
+fn custodian_configuration(address: SocketAddr) -> String {
+    format!(
+        r#"{OURS}
+# A deployment's configuration is written by `claviger init`.
+
+[custodian]
+listen = "{address}"
+instance = "demo"
+certificate_file = "{certificate}"
+key_file = "{key}"
+client_ca_file = "{client_ca}"
+default_jurisdiction = "{REGION}"
+
+[store]
+kind = "sqlite"
+file = "{store}"
+
+# It opens the store by itself, and lies beside it: right for a demonstration only.
+[[seal]]
+kind = "passphrase"
+passphrase_file = "{PASSPHRASE}"
+
+[audit]
+folder = "{audit}"
+origin = "claviger.example/demo-custodian"
+
+[policy]
+file = "{policy}"
+
+[approvals]
+required = 2
+grants_required = 1
+
+[log]
+filter = "warn"
+"#,
+        certificate = names::CUSTODIAN,
+        key = names::CUSTODIAN_KEY,
+        client_ca = names::CLIENT_CA,
+        store = names::STORE,
+        audit = names::AUDIT,
+        policy = names::POLICY,
     )
 }
 

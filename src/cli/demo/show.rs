@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 use super::application::Application;
-use super::home::Home;
+use super::home::{Home, KEK};
 use crate::cli::files::shell_quoted;
 use crate::format::envelope::HEADER;
 use crate::storage::{Storage, StorageRequest};
@@ -176,6 +176,10 @@ fn what_next(home: &Home) -> Result<String> {
   aws s3 cp s3://{BUCKET}/{KEY} -          # boto3, rclone, s3cmd and curl work as well
   aws s3 mb s3://mine && aws s3 cp README.md s3://mine/ && aws s3 ls s3://mine
   {program} inspect {BUCKET}/{KEY}
+As an officer of the custodian (certs/officer-bob.* and officer-carol.* are two others):
+  {program} key list && {program} audit show --limit 5 && {program} audit verify
+  {program} key disable {KEK}             # then read the sample again: refused within a second
+  {program} key enable {KEK}              # two others have to approve: {program} approve PROPOSAL
 As the storage operator:
   AWS_ACCESS_KEY_ID=$CLAVIGER_STORAGE_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CLAVIGER_STORAGE_SECRET_KEY \\
     aws --endpoint-url $CLAVIGER_STORAGE_URL s3 cp s3://{BUCKET}/{KEY} - | hexdump -C | head

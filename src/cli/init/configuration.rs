@@ -1,4 +1,4 @@
-//! The commented configuration that `claviger init` writes.
+//! The commented configurations that `claviger init` writes.
 
 use super::names;
 use crate::names::KekName;
@@ -11,12 +11,14 @@ pub(super) struct Shape<'a> {
     pub(super) access_log_origin: &'a str,
     pub(super) storage_url: &'a str,
     pub(super) domains: &'a [String],
+    pub(super) custodian_host: &'a str,
+    pub(super) trust_domain: &'a str,
 }
 
 impl Shape<'_> {
-    /// As TOML.
+    /// The proxy's, as TOML.
     pub(super) fn to_text(&self) -> String {
-        let Self { access_key, kek, region, access_log_origin, storage_url, domains } = self;
+        let Self { access_key, kek, region, access_log_origin, storage_url, domains, custodian_host, .. } = self;
         let domains = list(domains);
         format!(
             r#"# The configuration of `claviger proxy`. `claviger check --config FILE` says what is wrong with it.
@@ -47,14 +49,17 @@ state_bucket = "claviger-state"
 # Bytes of user metadata that the storage server takes: 2048 on AWS.
 metadata_limit_bytes = 2048
 
-# The custodian in this process: whoever controls the proxy's machine then controls the KEKs too.
+# Who holds the KEKs: `claviger custodian`, or an OpenBao or Vault server (docs/OPERATING.md).
 [custodian]
-# "transit" leaves the KEKs with an OpenBao or Vault server: docs/OPERATING.md.
-# With a custodian of ours there, `watch = true` has revocations told at once.
-kind = "embedded"
-keyring_file = "{keyring}"
-passphrase_file = "{passphrase}"
-audit_file = "{audit}"
+kind = "transit"
+# Several custodians over one store are tried in turn.
+urls = ["https://{custodian_host}:8200"]
+ca_file = "{ca}"
+# Its one URI name is this proxy's identity in policies and in the custodian's log.
+certificate_file = "{client}"
+key_file = "{client_key}"
+# Be told at once when a KEK is disabled, a principal revoked or the policy changed. OpenBao and Vault cannot tell.
+watch = true
 
 # How long branch keys are leased. These are the defaults.
 # [leases]
@@ -104,13 +109,77 @@ format = "text"                        # or "json"
             certificate = names::CERTIFICATE,
             key = names::KEY,
             storage_secret = names::STORAGE_SECRET,
-            keyring = names::KEYRING,
-            passphrase = names::PASSPHRASE,
-            audit = names::AUDIT,
+            ca = names::CA,
+            client = names::PROXY_CLIENT,
+            client_key = names::PROXY_CLIENT_KEY,
             access_log = names::ACCESS_LOG,
             access_log_key = names::ACCESS_LOG_KEY,
             access_log_seed = names::ACCESS_LOG_SEED,
             client_secret = names::CLIENT_SECRET,
+        )
+    }
+
+    /// The custodian's, as TOML.
+    pub(super) fn custodian_text(&self) -> String {
+        let Self { region, trust_domain, .. } = self;
+        format!(
+            r#"# The configuration of `claviger custodian`. `claviger check --config FILE` says what is wrong with it.
+# Paths are relative to this file. Secrets stand in files of mode 600, never here.
+
+[custodian]
+listen = "0.0.0.0:8200"
+# Its name among the custodians that share a store; each needs another.
+instance = "custodian-1"
+certificate_file = "{certificate}"
+key_file = "{key}"
+# Whoever connects must show a certificate of this CA, whose one URI name is spiffe://{trust_domain}/region/REGION/ROLE/NAME.
+client_ca_file = "{client_ca}"
+# client_crl_file = "certs/clients.crl"   # certificates that are no longer good
+# The jurisdiction of KEKs that are made without one.
+default_jurisdiction = "{region}"
+
+# Everything in it is encrypted under the root key. "postgres" for several custodians: docs/OPERATING.md.
+[store]
+kind = "sqlite"
+file = "{store}"
+
+# What opens the root key: shares that people hold ...
+[[seal]]
+kind = "shares"
+threshold = 2
+count = 3
+# ... and, if you like, a second way that needs no people, so that neither can be lost alone:
+# [[seal]]
+# kind = "pkcs11"
+# module = "/usr/lib/softhsm/libsofthsm2.so"
+# token = "claviger"
+# key = "claviger-seal"
+# pin_file = "secrets/pin"
+
+# Each use of a key is written here before it happens, as a C2SP tiled log. `claviger audit verify` checks it.
+[audit]
+folder = "{audit}"
+origin = "claviger.example/custodian-{region}"
+# witnesses = ["NAME+HASH+KEY"]          # parties whose cosignatures are taken: `claviger audit witness`
+
+# Changes to this file take effect once two officers approve.
+[policy]
+file = "{policy}"
+
+# How many officers besides the one who asks.
+[approvals]
+required = 2
+grants_required = 1
+
+[log]
+format = "text"                        # or "json"
+"#,
+            certificate = names::CUSTODIAN,
+            key = names::CUSTODIAN_KEY,
+            client_ca = names::CLIENT_CA,
+            store = names::STORE,
+            audit = names::AUDIT,
+            policy = names::POLICY,
         )
     }
 }

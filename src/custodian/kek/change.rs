@@ -27,14 +27,15 @@ pub struct KeyChange {
 
 impl KeyChange {
     /// Whether it makes old versions unreadable, or lets the key or copies of it out or away: what two people have to agree on.
-    /// Measured against `kek`, so that asking for what already is changes nothing.
+    /// Measured against `kek`: asking for what already is changes nothing, and nobody needs to agree on what would be refused anyway.
     pub fn is_grave_for(&self, kek: &Kek) -> bool {
         let raises = self.min_decryption_version.is_some_and(|asked| asked > kek.min_decryption.number());
         let sets = |asked: Option<bool>, is: bool| asked == Some(true) && !is;
-        raises
+        let is_grave = raises
             || sets(self.deletion_allowed, kek.deletion_allowed)
             || sets(self.exportable, kek.exportable)
-            || sets(self.allow_plaintext_backup, kek.allow_plaintext_backup)
+            || sets(self.allow_plaintext_backup, kek.allow_plaintext_backup);
+        is_grave && kek.minima_after(self).is_ok()
     }
 }
 
@@ -63,32 +64,37 @@ impl Kek {
     /// # Errors
     /// [`KeyringError::BadChange`].
     pub fn configure(&mut self, change: &KeyChange, _permit: Permit) -> Result<(), KeyringError> {
+        let minima = self.minima_after(change)?;
+        (self.min_decryption, self.min_encryption) = minima;
+        self.auto_rotate_period_s = change.auto_rotate_period_s.unwrap_or(self.auto_rotate_period_s);
+        self.deletion_allowed = change.deletion_allowed.unwrap_or(self.deletion_allowed);
+        self.exportable |= change.exportable.unwrap_or(false);
+        self.allow_plaintext_backup |= change.allow_plaintext_backup.unwrap_or(false);
+        Ok(())
+    }
+
+    /// The oldest version that is opened and the oldest that encrypts as `change` would have them, if all of it is in order.
+    fn minima_after(&self, change: &KeyChange) -> Result<(KekVersion, u32), ChangeRefused> {
         let latest = self.latest().number();
         let asked = change.min_decryption_version.map_or(self.min_decryption.number(), |asked| asked.max(1));
         let min_decryption = KekVersion::new(asked).filter(|number| *number <= self.latest());
         let min_decryption = min_decryption.ok_or(ChangeRefused::MinDecryptionAboveLatest { asked, latest })?;
         let min_encryption = change.min_encryption_version.unwrap_or(self.min_encryption);
         if min_encryption > latest {
-            return Err(ChangeRefused::MinEncryptionAboveLatest { asked: min_encryption, latest }.into());
+            return Err(ChangeRefused::MinEncryptionAboveLatest { asked: min_encryption, latest });
         }
         if min_encryption > 0 && min_encryption < min_decryption.number() {
             let min_decryption = min_decryption.number();
-            return Err(ChangeRefused::MinEncryptionBelowMinDecryption { min_encryption, min_decryption }.into());
+            return Err(ChangeRefused::MinEncryptionBelowMinDecryption { min_encryption, min_decryption });
         }
-        let period_s = change.auto_rotate_period_s.unwrap_or(self.auto_rotate_period_s);
-        check_period(period_s)?;
+        check_period(change.auto_rotate_period_s.unwrap_or(self.auto_rotate_period_s))?;
         if min_encryption < self.min_available {
-            return Err(ChangeRefused::MinEncryptionBelowAvailable.into());
+            return Err(ChangeRefused::MinEncryptionBelowAvailable);
         }
         if min_decryption.number() < self.min_available {
-            return Err(ChangeRefused::MinDecryptionBelowAvailable.into());
+            return Err(ChangeRefused::MinDecryptionBelowAvailable);
         }
-        (self.min_decryption, self.min_encryption, self.auto_rotate_period_s) =
-            (min_decryption, min_encryption, period_s);
-        self.deletion_allowed = change.deletion_allowed.unwrap_or(self.deletion_allowed);
-        self.exportable |= change.exportable.unwrap_or(false);
-        self.allow_plaintext_backup |= change.allow_plaintext_backup.unwrap_or(false);
-        Ok(())
+        Ok((min_decryption, min_encryption))
     }
 
     /// Erases all versions before `min_available`, for good.
@@ -96,25 +102,30 @@ impl Kek {
     /// # Errors
     /// [`KeyringError::BadChange`]: only versions that neither open nor encrypt any more can go.
     pub fn trim(&mut self, min_available: u32, _permit: Permit) -> Result<(), KeyringError> {
-        let refused = if min_available < self.min_available {
-            Some(ChangeRefused::AvailableDecremented)
-        } else if self.min_encryption == 0 {
-            Some(ChangeRefused::AvailableWithoutMinEncryption)
-        } else if min_available > self.min_encryption {
-            Some(ChangeRefused::AvailableAboveMinEncryption)
-        } else if min_available > self.min_decryption.number() {
-            Some(ChangeRefused::AvailableAboveMinDecryption)
-        } else if min_available == 0 {
-            Some(ChangeRefused::AvailableZero)
-        } else {
-            None
-        };
-        if let Some(refused) = refused {
-            return Err(refused.into());
-        }
+        self.trimmable(min_available)?;
         self.versions.retain(|number, _| number.number() >= min_available);
         self.min_available = min_available;
         Ok(())
+    }
+
+    /// Whether all versions before `min_available` can be erased.
+    ///
+    /// # Errors
+    /// [`ChangeRefused`].
+    pub fn trimmable(&self, min_available: u32) -> Result<(), ChangeRefused> {
+        if min_available < self.min_available {
+            Err(ChangeRefused::AvailableDecremented)
+        } else if self.min_encryption == 0 {
+            Err(ChangeRefused::AvailableWithoutMinEncryption)
+        } else if min_available > self.min_encryption {
+            Err(ChangeRefused::AvailableAboveMinEncryption)
+        } else if min_available > self.min_decryption.number() {
+            Err(ChangeRefused::AvailableAboveMinDecryption)
+        } else if min_available == 0 {
+            Err(ChangeRefused::AvailableZero)
+        } else {
+            Ok(())
+        }
     }
 
     /// Switches it off or on. Nothing is encrypted, opened or rotated while it is off; it can be configured, trimmed and deleted.

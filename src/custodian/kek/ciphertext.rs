@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::crypto::SEAL_OVERHEAD;
+use crate::crypto::{NONCE_LEN, SEAL_OVERHEAD};
 use crate::names::KekVersion;
 
 use super::PLAINTEXT_MAX;
@@ -19,7 +19,7 @@ const BASE64_MAX: usize = CIPHERTEXT_MAX.div_ceil(3) * 4;
 
 /// `nonce ‖ ciphertext ‖ tag` and the version it is under. It may be logged and stored anywhere.
 ///
-/// **Invariant:** [`SEAL_OVERHEAD`] to [`CIPHERTEXT_MAX`] bytes.
+/// **Invariant:** [`NONCE_LEN`] to [`CIPHERTEXT_MAX`] bytes. What is too short for a tag is not authentic, like any other bad one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ciphertext {
     version: KekVersion,
@@ -41,7 +41,7 @@ pub enum InvalidCiphertext {
     /// `invalid ciphertext: could not decode base64`: the rest is not standard base64 with padding.
     #[error("invalid ciphertext: could not decode base64")]
     Base64,
-    /// `invalid ciphertext length`: it has fewer bytes than nonce and tag, or more than [`CIPHERTEXT_MAX`].
+    /// `invalid ciphertext length`: it has fewer bytes than a nonce, or more than [`CIPHERTEXT_MAX`].
     #[error("invalid ciphertext length")]
     Length,
 }
@@ -52,7 +52,7 @@ impl Ciphertext {
     /// # Errors
     /// [`InvalidCiphertext::Length`].
     pub fn new(version: KekVersion, bytes: Vec<u8>) -> Result<Self, InvalidCiphertext> {
-        if (SEAL_OVERHEAD..=CIPHERTEXT_MAX).contains(&bytes.len()) {
+        if (NONCE_LEN..=CIPHERTEXT_MAX).contains(&bytes.len()) {
             Ok(Self { version, bytes })
         } else {
             Err(InvalidCiphertext::Length)
@@ -125,7 +125,7 @@ mod tests {
         }
         assert_eq!(parsed(&format!("vault:v1:1:{good}")), InvalidCiphertext::Base64);
         let lengths =
-            [String::new(), STANDARD.encode([0; SEAL_OVERHEAD - 1]), STANDARD.encode(vec![0; CIPHERTEXT_MAX + 1])];
+            [String::new(), STANDARD.encode([0; NONCE_LEN - 1]), STANDARD.encode(vec![0; CIPHERTEXT_MAX + 1])];
         for encoded in lengths.into_iter().chain(["A".repeat(10 * CIPHERTEXT_MAX)]) {
             assert_eq!(parsed(&format!("vault:v1:{encoded}")), InvalidCiphertext::Length);
         }
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_go_both_ways(version in 1u32.., bytes in proptest::collection::vec(any::<u8>(), SEAL_OVERHEAD..300)) {
+        fn texts_go_both_ways(version in 1u32.., bytes in proptest::collection::vec(any::<u8>(), NONCE_LEN..300)) {
             let ciphertext = Ciphertext::new(KekVersion::new(version).expect("not zero"), bytes).expect("fits");
             prop_assert_eq!(Ciphertext::parse(&ciphertext.to_text()), Ok(ciphertext));
         }

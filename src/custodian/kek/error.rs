@@ -51,7 +51,7 @@ pub enum KeyringError {
     #[error("no more KEKs, or no more than {VERSIONS_MAX} versions of one")]
     TooMany,
     /// Its configuration does not allow to delete it. Transit: 400
-    /// `error deleting policy %s: deletion is not allowed for this policy`, with the name.
+    /// `error deleting policy %s: deletion is not allowed for this key`, with the name.
     #[error("the KEK may not be deleted")]
     DeletionNotAllowed,
     /// No randomness on this machine.

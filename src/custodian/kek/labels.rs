@@ -43,6 +43,14 @@ impl Labels {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
+    /// These, and those of `others` that are not among them.
+    ///
+    /// # Errors
+    /// [`InvalidLabels`] if that is more than a KEK may have.
+    pub fn with_defaults(&self, others: &Self) -> Result<Self, InvalidLabels> {
+        Self::new(others.0.iter().chain(&self.0).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -65,6 +73,13 @@ mod tests {
 
     fn labels(pairs: &[(&str, &str)]) -> Result<Labels, InvalidLabels> {
         Labels::new(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn defaults_fill_gaps_only() {
+        let (own, defaults) = (labels(&[("team", "hr"), ("a", "1")]), labels(&[("jurisdiction", "us"), ("a", "2")]));
+        let both = own.expect("good").with_defaults(&defaults.expect("good")).expect("few");
+        assert_eq!(both.iter().collect::<Vec<_>>(), [("a", "1"), ("jurisdiction", "us"), ("team", "hr")]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Tests of a KEK.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 use crate::custodian::audit::permit;
 
@@ -79,9 +82,10 @@ fn no_flipped_bit_and_no_cut_opens() {
             let result = kek.decrypt(&flipped, b"context", b"aad", permit());
             assert!(matches!(refused(result), KeyringError::NotAuthentic), "{key_type:?} bit {bit}");
         }
-        for cut in crypto::SEAL_OVERHEAD..sealed.bytes().len() {
+        for cut in crypto::NONCE_LEN..sealed.bytes().len() {
             let cut = Ciphertext::new(sealed.version(), sealed.bytes()[..cut].to_vec()).expect("long enough");
-            assert!(kek.decrypt(&cut, b"context", b"aad", permit()).is_err());
+            let result = kek.decrypt(&cut, b"context", b"aad", permit());
+            assert!(matches!(refused(result), KeyringError::NotAuthentic));
         }
     }
 }
@@ -99,8 +103,16 @@ fn a_ciphertext_opens_under_its_own_version_only() {
     assert!(matches!(refused(kek.decrypt(&beyond, b"", b"", permit())), KeyringError::VersionUnknown));
 }
 
-/// Computed with another implementation (Python's `hmac`, and `cryptography` for the AEADs): version key `00 01 …`, nonce `24 24 …`,
-/// context `context`, associated data `aad`, plaintext `record`.
+/// Opens `text` with a KEK whose first version is `key`: context `context`, associated data `aad`, plaintext `record`.
+fn opens(key_type: KeyType, key: &[u8], text: &str) {
+    let mut kek = of_type(key_type);
+    let key = Material::from_slice(key_type, key).expect("of its length");
+    kek.versions.insert(KekVersion::FIRST, Version { created_unix_s: 0, key });
+    let opened = kek.decrypt(&Ciphertext::parse(text).expect("a ciphertext"), b"context", b"aad", permit());
+    assert_eq!(opened.expect("opens").as_slice(), b"record", "{key_type:?}");
+}
+
+/// Computed by the formula with Python's `hmac` and `cryptography`: version key `00 01 …`, nonce `24 24 …`.
 #[test]
 fn derivation_and_encryption_are_those_of_the_formula() {
     let known = [
@@ -109,12 +121,29 @@ fn derivation_and_encryption_are_those_of_the_formula() {
         (KeyType::ChaCha20Poly1305, "vault:v1:JCQkJCQkJCQkJCQkce9tznLBifbo8zf1a9Rx5FDTJOkTzQ=="),
     ];
     for (key_type, text) in known {
-        let mut kek = of_type(key_type);
         let key: Vec<u8> = (0..if key_type == KeyType::Aes128Gcm96 { 16 } else { 32 }).collect();
-        let key = Material::from_slice(key_type, &key).expect("of its length");
-        kek.versions.insert(KekVersion::FIRST, Version { created_unix_s: 0, key });
-        let opened = kek.decrypt(&Ciphertext::parse(text).expect("a ciphertext"), b"context", b"aad", permit());
-        assert_eq!(opened.expect("opens").as_slice(), b"record", "{key_type:?}");
+        opens(key_type, &key, text);
+    }
+}
+
+/// Keys that OpenBao 2.7.2 made, encrypted under and exported.
+#[test]
+fn what_openbao_encrypted_opens_with_its_exported_keys() {
+    let known = [
+        (
+            KeyType::Aes256Gcm96,
+            "KkQlcfwhR8JeY1fkATstpj3L87GTfS3N7T9m6ZPKtTE=",
+            "vault:v1:bRQnqejyBWzUD+zidQudKC4l7OJNTo/Q5vuIy3wFIQBrxw==",
+        ),
+        (KeyType::Aes128Gcm96, "hva6eSv5121/NfLF2VqWTg==", "vault:v1:iUYoKHK9LuJsiOD04noEYu9Rzz7r+z4fCIYCiJOuZXHCAA=="),
+        (
+            KeyType::ChaCha20Poly1305,
+            "QyrMCtENU+njzPRj0SzMV8UpjmN1/AlxT1AgvTQn/G0=",
+            "vault:v1:3RqPlTJVfZUGEUMpjybm3pm4oLHygZhggxgS97UMwJ7OmQ==",
+        ),
+    ];
+    for (key_type, key, text) in known {
+        opens(key_type, &STANDARD.decode(key).expect("base64"), text);
     }
 }
 
@@ -290,13 +319,19 @@ fn grave_changes_are_told_from_others() {
         kek.configure(&change, permit()).expect("in order");
         assert!(!change.is_grave_for(&kek), "is so already: {change:?}");
     }
+    let refused = KeyChange { min_decryption_version: Some(4), ..KeyChange::default() };
+    assert!(!refused.is_grave_for(&kek) && kek.configure(&refused, permit()).is_err());
 }
 
 #[test]
 fn trimming_follows_its_rules_and_erases_the_keys() {
     let mut kek = rotated(4);
     let keys: Vec<Vec<u8>> = kek.versions.values().map(|version| version.key.expose().to_vec()).collect();
-    let trim = |kek: &mut Kek, min_available| bad_change(kek.trim(min_available, permit()));
+    let trim = |kek: &mut Kek, min_available| {
+        let refused = bad_change(kek.trim(min_available, permit()));
+        assert_eq!(kek.trimmable(min_available), Err(refused));
+        refused
+    };
     assert_eq!(trim(&mut kek, 1), ChangeRefused::AvailableWithoutMinEncryption);
     configure(&mut kek, Some(2), Some(3)).expect("in order");
     assert_eq!(trim(&mut kek, 4), ChangeRefused::AvailableAboveMinEncryption);
@@ -308,6 +343,7 @@ fn trimming_follows_its_rules_and_erases_the_keys() {
         keys.iter().map(|key| memchr::memmem::find(&bytes, key).is_some()).collect::<Vec<_>>()
     };
     assert_eq!(holds(&kek), [true; 4]);
+    assert_eq!(kek.trimmable(3), Ok(()));
     kek.trim(3, permit()).expect("in order");
     assert_eq!(holds(&kek), [false, false, true, true]);
     assert_eq!(trim(&mut kek, 2), ChangeRefused::AvailableDecremented);
@@ -369,6 +405,9 @@ fn rotation_falls_due_after_its_period() {
     assert!(!due(&kek, -100_000) && !due(&kek, 3_599) && due(&kek, 3_600));
     kek.rotate(1_000 + 3_600, permit()).expect("rotates");
     assert!(!due(&kek, 3_600) && due(&kek, 7_200));
+    kek.set_soft_deleted(true, permit());
+    assert!(!due(&kek, 7_200));
+    kek.set_soft_deleted(false, permit());
     kek.configure(&KeyChange { auto_rotate_period_s: Some(0), ..KeyChange::default() }, permit()).expect("none");
     assert!(!due(&kek, i64::MAX - 1_000));
 }

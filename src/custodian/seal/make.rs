@@ -1,6 +1,5 @@
 //! Seals made for a root key, at first and when seals are changed, and opened without people.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::cbor;
@@ -8,8 +7,7 @@ use crate::crypto;
 use crate::secret::Secret;
 
 use super::super::passphrase::Passphrase;
-use super::config::{Guard, Seal, SealList};
-use super::file::Bounds;
+use super::config::{Guard, Seal, SealList, legal_iterations};
 use super::pkcs11::Token;
 use super::remote::{RemoteWrap, in_time};
 use super::share::{self, SealId, Share};
@@ -119,7 +117,7 @@ fn context(id: SealId) -> Vec<u8> {
 }
 
 async fn stretch(passphrase: &Arc<Passphrase>, iterations: u32, salt: [u8; 32]) -> Result<Secret<32>, UnsealError> {
-    let iterations: NonZeroU32 = Bounds::PRODUCTION.legal(iterations).ok_or(UnsealError::Iterations(iterations))?;
+    let iterations = legal_iterations(iterations).ok_or(UnsealError::Iterations(iterations))?;
     let passphrase = Arc::clone(passphrase);
     // Takes a good part of a second, on purpose.
     let work = move || crypto::pbkdf2_sha256(passphrase.expose(), &salt, iterations);

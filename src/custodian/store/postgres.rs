@@ -39,6 +39,16 @@ pub struct PostgresSettings {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
+impl PostgresSettings {
+    /// Whether it can be connected to at all; nobody is.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`], [`StoreError::PasswordInAddress`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        options(self).map(drop)
+    }
+}
+
 struct Postgres(PgPool);
 
 impl Backend for Postgres {

@@ -2,7 +2,7 @@
 
 mod behaviour;
 mod crash;
-mod database;
+pub(in crate::custodian) mod database;
 mod faults;
 mod secrecy;
 mod server;
@@ -30,4 +30,4 @@ macro_rules! on_both {
         }
     };
 }
-use on_both;
+pub(in crate::custodian) use on_both;

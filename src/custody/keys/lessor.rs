@@ -145,7 +145,7 @@ impl Lessor {
                 tracing::error!(%kek, "the KEK does not derive by context; it is refused");
                 self.verdicts.refused(kek, Duration::from_secs(self.settings.not_found_s));
             }
-            Err(DerivationError::Custody(_)) => {}
+            Err(DerivationError::WriteOnly | DerivationError::Custody(_)) => {}
         }
         Ok(proof?)
     }

@@ -19,6 +19,7 @@ use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -34,7 +35,7 @@ struct HandlerPanicked;
 /// What all connections of a listener share.
 pub(super) struct Shared<S> {
     service: S,
-    tls: Option<TlsAcceptor>,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     limits: ListenerLimits,
     builder: Builder<TokioExecutor>,
     draining: watch::Receiver<bool>,
@@ -51,25 +52,26 @@ where
 {
     pub(super) fn new(
         service: S,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
         limits: ListenerLimits,
         draining: watch::Receiver<bool>,
         running: Arc<AtomicUsize>,
     ) -> Self {
         let builder = http_builder(&limits);
-        Self { service, tls: tls.map(TlsAcceptor::from), limits, builder, draining, running }
+        Self { service, tls, limits, builder, draining, running }
     }
 
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
-        let Some(acceptor) = &self.tls else {
+        let Some(mut tls) = self.tls.clone() else {
             let info = ConnectionInfo { peer, tls: false, client_certificate: None };
             let builder = self.builder.clone();
-            return self.serve_http(TokioIo::new(stream), info, builder).await;
+            return self.serve_http(TokioIo::new(stream), info, builder, std::future::pending()).await;
         };
-        let Some(stream) = self.handshake(acceptor, stream, peer).await else { return };
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow_and_update()));
+        let Some(stream) = self.handshake(&acceptor, stream, peer).await else { return };
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let client_certificate = certificate.map(|certificate| Arc::new(certificate.clone().into_owned()));
@@ -78,7 +80,7 @@ where
             Some(b"h2") => self.builder.clone().http2_only(),
             _ => self.builder.clone().http1_only(),
         };
-        self.serve_http(TokioIo::new(stream), info, builder).await;
+        self.serve_http(TokioIo::new(stream), info, builder, is_replaced(tls)).await;
     }
 
     async fn handshake(
@@ -105,8 +107,14 @@ where
         }
     }
 
-    async fn serve_http<I>(self: Arc<Self>, io: I, info: ConnectionInfo, builder: Builder<TokioExecutor>)
-    where
+    /// `outdated` resolves when the connection should not be made any more as it was.
+    async fn serve_http<I>(
+        self: Arc<Self>,
+        io: I,
+        info: ConnectionInfo,
+        builder: Builder<TokioExecutor>,
+        outdated: impl Future<Output = ()>,
+    ) where
         I: Read + Write + Unpin + Send + 'static,
     {
         let progress = Progress::new();
@@ -115,13 +123,23 @@ where
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut overdue = pin!(progress.peer_overdue(|now| self.patience(now)));
         let mut drain = pin!(drain_begins(self.draining.clone()));
-        let mut closing = false;
+        let mut outdated = pin!(outdated);
+        let (mut closing, mut cut_at) = (false, None);
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
                 () = &mut drain, if !closing => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
+                }
+                () = &mut outdated, if !closing => {
+                    closing = true;
+                    cut_at = Some(Instant::now() + self.limits.drain);
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = at(cut_at) => {
+                    tracing::debug!(%peer, "cutting off a connection whose TLS configuration was replaced");
+                    return;
                 }
                 now = &mut overdue => {
                     tracing::debug!(%peer, requests = now.open, "closing a connection that its peer does not use");
@@ -191,6 +209,21 @@ fn http_builder(limits: &ListenerLimits) -> Builder<TokioExecutor> {
 async fn drain_begins(mut draining: watch::Receiver<bool>) {
     // An error means that the listener's task is gone, which ends its connections too.
     let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Resolves when there is another configuration than the one last seen: the peer may be none that would be let in now.
+async fn is_replaced(mut tls: watch::Receiver<Arc<ServerConfig>>) {
+    if tls.changed().await.is_err() {
+        // Nobody is there to replace it.
+        std::future::pending().await
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Counts a request from its head to the end of its response.

@@ -232,3 +232,37 @@ async fn http2_is_served_over_tls_and_idle_connections_end() {
     let ended = tokio::time::timeout(LONG, connection).await.expect("closed when idle");
     ended.expect("no panic").expect("an orderly end");
 }
+
+#[tokio::test]
+async fn connections_do_not_outlive_the_tls_configuration_that_let_them_in() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let ca = Ca::new(dir.path(), "ca");
+    let config = server_config(&ca.issue("server", &["localhost"]), None).expect("good files");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+    let address = listener.local_addr().expect("bound");
+    let (replace, tls) = watch::channel(Arc::clone(&config));
+    let limits = ListenerLimits { drain: SHORT, ..patient() };
+    let running = tokio::spawn(run_with(listener, tls, limits, |request, _| service(request), std::future::pending()));
+    let client = client_config(&ClientTls { ca_file: Some(ca.file.clone()), identity: None }).expect("good files");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let send = async |request: &[u8]| {
+        let stream = TcpStream::connect(address).await.expect("listening");
+        let mut stream = connector.connect("localhost".try_into().expect("a name"), stream).await.expect("trusted");
+        stream.write_all(request).await.expect("open");
+        stream
+    };
+    let (mut idle, mut stuck) = (send(GET).await, send(b"GET /stuck HTTP/1.1\r\nHost: h\r\n\r\n").await);
+    let mut got = [0; 15];
+    idle.read_exact(&mut got).await.expect("an answer");
+    assert_eq!(&got, b"HTTP/1.1 200 OK");
+    tokio::time::sleep(SHORT / 3).await;
+    replace.send_replace(config);
+    for stream in [&mut idle, &mut stuck] {
+        let mut rest = Vec::new();
+        // An end without a farewell is one, too.
+        let _ = tokio::time::timeout(LONG / 2, stream.read_to_end(&mut rest)).await.expect("is closed");
+    }
+    let mut new = send(GET).await;
+    new.read_exact(&mut got).await.expect("an answer");
+    running.abort();
+}

@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::cli::wiring::check_custodian;
 use crate::config;
 
 fn address() -> SocketAddr {
@@ -24,33 +23,70 @@ fn odd(root: &TempDir) -> PathBuf {
     root.path().join("it's a $HOME \"folder\"")
 }
 
+fn custodian() -> SocketAddr {
+    "127.0.0.1:9444".parse().expect("an address")
+}
+
 #[test]
 fn what_it_writes_is_a_right_configuration_and_a_second_demo_uses_the_same_keys() {
     let root = tempfile::tempdir().expect("a folder");
-    let kept = [names::CA, names::KEY, names::CLIENT_SECRET, names::KEYRING, names::PASSPHRASE, names::STORAGE_SECRET];
+    let kept = [
+        names::CA,
+        names::KEY,
+        names::CLIENT_CA,
+        names::PROXY_CLIENT_KEY,
+        names::CLIENT_SECRET,
+        names::STORAGE_SECRET,
+        names::ACCESS_LOG_SEED,
+        PASSPHRASE,
+    ];
     let demo = || {
         let home = Home::open(Some(&odd(&root))).expect("opens");
         home.furnish(address().ip()).expect("furnishes");
-        home.own_custodian().expect("makes keys");
-        let file = home.write_config(address(), &storage(&home), &CustodianAccess::Embedded).expect("writes");
-        check_custodian(&config::load(&file).expect("right")).expect("the KEK is there");
+        let access = home.own_custodian(custodian()).expect("writes");
+        // The custodian itself makes its store.
+        std::fs::write(home.path(names::STORE), b"").expect("writes");
+        let file = home.write_config(address(), &storage(&home), &access).expect("writes");
+        config::load(&file).expect("right");
         kept.map(|name| std::fs::read(home.path(name)).expect(name))
     };
     assert_eq!(demo(), demo());
 }
 
 #[test]
-fn with_a_custodian_elsewhere_there_are_no_keks_here_and_checking_asks_nobody() {
+fn a_passphrase_that_opens_no_store_is_not_kept() {
+    let root = tempfile::tempdir().expect("a folder");
+    let home = Home::open(Some(root.path())).expect("opens");
+    home.furnish(address().ip()).expect("furnishes");
+    let passphrase = || {
+        home.own_custodian(custodian()).expect("writes");
+        std::fs::read(home.path(PASSPHRASE)).expect("there")
+    };
+    assert_ne!(passphrase(), passphrase());
+}
+
+#[test]
+fn with_a_custodian_elsewhere_there_is_none_here() {
     let root = tempfile::tempdir().expect("a folder");
     let home = Home::open(Some(&odd(&root))).expect("opens");
     home.furnish(address().ip()).expect("furnishes");
     let token_file = home.path("a \"token\"");
     write_private(&token_file, b"s.token\n").expect("writes");
+    let access = elsewhere(&home, Some(token_file), None);
+    let file = home.write_config(address(), &storage(&home), &access).expect("writes");
+    config::load(&file).expect("right");
+    let certificate = Some((home.path(names::AUDITOR), home.path(names::AUDITOR_KEY)));
+    let access = CustodianAccess { login_mount: Some("auth/cert".to_owned()), ..elsewhere(&home, None, certificate) };
+    let file = home.write_config(address(), &storage(&home), &access).expect("writes");
+    config::load(&file).expect("right");
+    for name in [names::CUSTODIAN_CONFIG, names::STORE, PASSPHRASE] {
+        assert!(!home.path(name).exists(), "{name}");
+    }
+}
+
+fn elsewhere(home: &Home, token_file: Option<PathBuf>, certificate: Option<(PathBuf, PathBuf)>) -> CustodianAccess {
     let (url, ca_file) = ("https://nobody.invalid:8200".to_owned(), Some(home.path(names::CA)));
-    let custodian = CustodianAccess::Transit { url, ca_file, token_file };
-    let file = home.write_config(address(), &storage(&home), &custodian).expect("writes");
-    check_custodian(&config::load(&file).expect("right")).expect("nothing is asked for");
-    assert!(!home.path(names::KEYRING).exists());
+    CustodianAccess { url, ca_file, token_file, certificate, login_mount: None, own: false }
 }
 
 #[test]
@@ -59,14 +95,19 @@ fn the_environment_is_for_its_owner_and_reads_back_in_a_shell() {
     let home = Home::open(Some(&odd(&root))).expect("opens");
     home.furnish(address().ip()).expect("furnishes");
     assert!(!home.environment_file().exists());
-    home.write_environment(address(), &storage(&home)).expect("writes");
+    let access = home.own_custodian(custodian()).expect("writes");
+    home.write_environment(address(), &storage(&home), &access).expect("writes");
     let mode = std::fs::metadata(home.environment_file()).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let script = ". \"$0\" && printf '%s\\n' \"$AWS_ENDPOINT_URL\" \"$AWS_CA_BUNDLE\" \"$CLAVIGER_STORAGE_SECRET_KEY\"";
+    let script = ". \"$0\" && printf '%s\\n' \"$AWS_ENDPOINT_URL\" \"$AWS_CA_BUNDLE\" \"$CLAVIGER_STORAGE_SECRET_KEY\" \
+                  \"$VAULT_ADDR\" \"$VAULT_CLIENT_CERT\"";
     let shell = std::process::Command::new("sh").args(["-c", script]).arg(home.environment_file()).output();
     let shown = String::from_utf8(shell.expect("sh runs").stdout).expect("text");
     let secret = std::fs::read_to_string(home.path(names::STORAGE_SECRET)).expect("reads");
-    let expected = format!("https://{}\n{}\n{secret}", address(), home.path(names::CA).display());
+    let officer = home.path("certs/officer-alice.crt");
+    let ca = home.path(names::CA);
+    let expected =
+        format!("https://{}\n{}\n{secret}https://{}\n{}\n", address(), ca.display(), custodian(), officer.display());
     assert_eq!(shown, expected);
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::database::{Database, put, seals, settings};
+use super::database::{Database, new_kek, put, save_kek, seals, settings};
 use super::on_both;
 use crate::custodian::audit::permit;
-use crate::custodian::keyring::Keyring;
+use crate::custodian::kek::Kek;
 use crate::custodian::store::{
     BRANCHES_MAX, Change, Kind, LedgerEntry, LogEvidence, LogHead, SealedStore, StoreError, Verdict,
 };
@@ -81,13 +81,13 @@ async fn changes_happen_together_or_not_at_all(database: Database) {
 }
 
 async fn rotate_until_done(store: SealedStore, name: KekName, times: u32) {
-    let mut stored = Keyring::load(&store).await.expect("loads");
     for _ in 0..times {
         loop {
-            let expected = stored.keyring.reload_kek(&store, &name).await.expect("reads");
-            stored.keyring.rotate(&name, permit()).expect("rotates");
-            match stored.keyring.save_kek(&store, &name, expected).await {
-                Ok(_) => break,
+            let record = store.get(Kind::Kek, name.as_str()).await.expect("reads").expect("is there");
+            let mut kek = Kek::parse(&record.body).expect("parses");
+            kek.rotate(1, permit()).expect("rotates");
+            match save_kek(&store, &name, &kek, record.version).await {
+                Ok(()) => break,
                 Err(StoreError::Conflict | StoreError::Busy) => {}
                 Err(failed) => panic!("{failed}"),
             }
@@ -100,9 +100,7 @@ async fn of_custodians_that_rotate_one_kek_none_loses_a_version(database: Databa
     const TIMES: u32 = 5;
     let (root, store) = database.sealed().await;
     let name = kek("records");
-    let mut keyring = Keyring::default();
-    keyring.create(&name, permit()).expect("new");
-    keyring.save_kek(&store, &name, 0).await.expect("saves");
+    save_kek(&store, &name, &new_kek(), 0).await.expect("saves");
     let root = Arc::new(root);
     let mut custodians = Vec::new();
     for _ in 0..CUSTODIANS {
@@ -113,10 +111,10 @@ async fn of_custodians_that_rotate_one_kek_none_loses_a_version(database: Databa
     for custodian in custodians {
         custodian.await.expect("does not panic");
     }
-    let stored = Keyring::load(&store).await.expect("loads");
+    let stored = store.list(Kind::Kek).await.expect("whole").records.remove(0);
     let versions = 1 + CUSTODIANS * TIMES;
-    assert_eq!(stored.keyring.latest(&name), KekVersion::new(versions));
-    assert_eq!(stored.records[&name], u64::from(versions));
+    assert_eq!(Some(Kek::parse(&stored.body).expect("parses").latest()), KekVersion::new(versions));
+    assert_eq!(stored.version, u64::from(versions));
 }
 
 async fn custodians_change_different_records_side_by_side(database: Database) {

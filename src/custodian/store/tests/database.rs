@@ -8,6 +8,8 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 use super::server::server;
+use crate::custodian::audit::permit;
+use crate::custodian::kek::{Kek, KeyOptions};
 use crate::custodian::seal::RootKey;
 use crate::custodian::seal::config::SealList;
 use crate::custodian::seal::make::NewSeal;
@@ -17,44 +19,45 @@ use crate::custodian::store::{
     Change, Kind, NewRecord, PostgresSettings, SealedStore, SqlStore, StoreError, StoreSettings, connect_postgres,
     create_sqlite, open_sqlite,
 };
+use crate::names::KekName;
 
 /// A database, with one store opened in it.
-pub(super) struct Database {
+pub(in crate::custodian) struct Database {
     place: Place,
-    pub(super) store: Arc<SqlStore>,
+    pub(in crate::custodian) store: Arc<SqlStore>,
 }
 
-pub(super) enum Place {
+pub(in crate::custodian) enum Place {
     Sqlite(tempfile::TempDir),
     Postgres(String),
 }
 
 /// A row as the database has it.
-pub(super) type RawRow = (String, Vec<u8>, i64, Vec<u8>);
+pub(in crate::custodian) type RawRow = (String, Vec<u8>, i64, Vec<u8>);
 
-pub(super) fn settings() -> StoreSettings {
+pub(in crate::custodian) fn settings() -> StoreSettings {
     // Long: the tests' machines may be busy.
     StoreSettings { connections_max: 4, call_timeout: Duration::from_secs(30) }
 }
 
 /// With time-outs that a test can wait for.
-pub(super) fn impatient() -> StoreSettings {
+pub(in crate::custodian) fn impatient() -> StoreSettings {
     StoreSettings { connections_max: 4, call_timeout: Duration::from_secs(2) }
 }
 
-pub(super) fn postgres_settings(port: u16, database: &str) -> PostgresSettings {
+pub(in crate::custodian) fn postgres_settings(port: u16, database: &str) -> PostgresSettings {
     let address = format!("postgres://claviger@127.0.0.1:{port}/{database}?sslmode=disable");
     PostgresSettings { address, password: None, root_certificate: None, client_certificate: None }
 }
 
 impl Database {
-    pub(super) async fn sqlite() -> Self {
+    pub(in crate::custodian) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = create_sqlite(&folder.path().join("store.db"), settings()).await.expect("makes");
         Self { place: Place::Sqlite(folder), store: Arc::new(store) }
     }
 
-    pub(super) async fn postgres() -> Self {
+    pub(in crate::custodian) async fn postgres() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let port = server().port;
@@ -67,7 +70,7 @@ impl Database {
     }
 
     /// Another custodian's connections.
-    pub(super) async fn again(&self, settings: StoreSettings) -> Result<Arc<SqlStore>, StoreError> {
+    pub(in crate::custodian) async fn again(&self, settings: StoreSettings) -> Result<Arc<SqlStore>, StoreError> {
         let store = match &self.place {
             Place::Sqlite(_) => open_sqlite(&self.path(), settings).await?,
             Place::Postgres(name) => connect_postgres(&postgres_settings(server().port, name), settings).await?,
@@ -75,14 +78,14 @@ impl Database {
         Ok(Arc::new(store))
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(in crate::custodian) fn path(&self) -> PathBuf {
         match &self.place {
             Place::Sqlite(folder) => folder.path().join("store.db"),
             Place::Postgres(name) => panic!("{name} is not a file"),
         }
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::custodian) fn name(&self) -> &str {
         match &self.place {
             Place::Sqlite(_) => panic!("a file has no name here"),
             Place::Postgres(name) => name,
@@ -90,7 +93,7 @@ impl Database {
     }
 
     /// The folder that holds all bytes of the database.
-    pub(super) fn folder(&self) -> PathBuf {
+    pub(in crate::custodian) fn folder(&self) -> PathBuf {
         match &self.place {
             Place::Sqlite(folder) => folder.path().to_owned(),
             Place::Postgres(_) => server().folder.join("data"),
@@ -98,17 +101,17 @@ impl Database {
     }
 
     /// A new sealed store in it.
-    pub(super) async fn sealed(&self) -> (RootKey, SealedStore) {
+    pub(in crate::custodian) async fn sealed(&self) -> (RootKey, SealedStore) {
         let root = RootKey::random().expect("random");
         let store = SealedStore::create(self.store.clone(), &root, &seals(&root).await).await.expect("makes");
         (root, store)
     }
 
-    pub(super) async fn sql(&self, sql: &'static str, values: Vec<Value>) -> u64 {
+    pub(in crate::custodian::store) async fn sql(&self, sql: &'static str, values: Vec<Value>) -> u64 {
         self.store.call(Mode::Write, move |session| session.execute(sql, values)).await.expect("runs")
     }
 
-    pub(super) async fn raw_rows(&self, kind: Kind) -> Vec<RawRow> {
+    pub(in crate::custodian) async fn raw_rows(&self, kind: Kind) -> Vec<RawRow> {
         const COLUMNS: &[Column] = &[Column::Bytes, Column::Int, Column::Bytes];
         let sql = "SELECT id, version, sealed FROM records WHERE kind = $1 ORDER BY id";
         let values = vec![Value::Text(kind.as_str())];
@@ -123,7 +126,7 @@ impl Database {
     }
 
     /// Puts back a row as it was, or changes it.
-    pub(super) async fn put_raw(&self, kind: Kind, (_, id, version, sealed): RawRow) {
+    pub(in crate::custodian) async fn put_raw(&self, kind: Kind, (_, id, version, sealed): RawRow) {
         let key = || vec![Value::Text(kind.as_str()), Value::Bytes(id.clone())];
         self.sql("DELETE FROM records WHERE kind = $1 AND id = $2", key()).await;
         let values = [key(), vec![Value::Int(version), Value::Bytes(sealed)]].concat();
@@ -132,12 +135,28 @@ impl Database {
     }
 }
 
-pub(super) async fn seals(root: &RootKey) -> SealList {
+pub(in crate::custodian) async fn seals(root: &RootKey) -> SealList {
     let shares = [NewSeal::Shares { threshold: 2, count: 3 }];
     SealList::make(root, &shares).await.expect("makes").0
 }
 
 /// A record of no special kind.
-pub(super) fn put<'a>(name: &'a str, expected: u64, body: &'a [u8]) -> Change<'a> {
+pub(in crate::custodian) fn put<'a>(name: &'a str, expected: u64, body: &'a [u8]) -> Change<'a> {
     Change::Put(NewRecord { kind: Kind::Grant, name, expected, state: 1, expires_unix_s: Some(1_800_000_000), body })
+}
+
+/// Writes a KEK as the engine does.
+pub(in crate::custodian) async fn save_kek(
+    store: &SealedStore,
+    name: &KekName,
+    kek: &Kek,
+    expected: u64,
+) -> Result<(), StoreError> {
+    let (kind, name, body) = (Kind::Kek, name.as_str(), kek.to_bytes());
+    let new = NewRecord { kind, name, expected, state: 0, expires_unix_s: None, body: &body };
+    store.change(&[Change::Put(new)]).await.map(drop)
+}
+
+pub(in crate::custodian) fn new_kek() -> Kek {
+    Kek::create(&KeyOptions::default(), 1, permit()).expect("random")
 }

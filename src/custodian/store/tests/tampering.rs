@@ -1,9 +1,7 @@
 //! A database whose operator alters what it holds.
 
-use super::database::{Database, RawRow, put, seals, settings};
+use super::database::{Database, RawRow, new_kek, put, save_kek, seals, settings};
 use super::on_both;
-use crate::custodian::audit::permit;
-use crate::custodian::keyring::Keyring;
 use crate::custodian::seal::RootKey;
 use crate::custodian::store::session::Value;
 use crate::custodian::store::{Change, Corruption, Kind, LedgerEntry, LogEvidence, SealedStore, StoreError, Verdict};
@@ -34,11 +32,9 @@ fn is_corrupt<T>(result: Result<T, StoreError>, what: Corruption) -> bool {
 
 async fn with_records(database: &Database) -> (RootKey, SealedStore) {
     let (root, store) = database.sealed().await;
-    let mut keyring = Keyring::default();
     for name in ["one", "two"] {
         let name = KekName::new(name).expect("legal");
-        keyring.create(&name, permit()).expect("new");
-        keyring.save_kek(&store, &name, 0).await.expect("saves");
+        save_kek(&store, &name, &new_kek(), 0).await.expect("saves");
     }
     store.change(&[put("alice", 0, b"one")]).await.expect("writes");
     (root, store)
@@ -81,12 +77,12 @@ async fn rows_in_each_others_places_are_corruption(database: Database) {
     let swapped = |id: &RawRow, content: &RawRow| (id.0.clone(), id.1.clone(), content.2, content.3.clone());
     database.put_raw(Kind::Kek, swapped(&rows[0], &rows[1])).await;
     database.put_raw(Kind::Kek, swapped(&rows[1], &rows[0])).await;
-    assert!(is_corrupt(Keyring::load(&store).await, Corruption::Row));
+    assert!(is_corrupt(store.list(Kind::Kek).await, Corruption::Row));
     assert!(is_corrupt(store.get(Kind::Kek, "one").await, Corruption::Row));
     for row in &rows {
         database.put_raw(Kind::Kek, row.clone()).await;
     }
-    assert!(Keyring::load(&store).await.is_ok());
+    assert!(store.list(Kind::Kek).await.is_ok());
     database.put_raw(Kind::Proposal, rows[0].clone()).await;
     assert!(is_corrupt(store.list(Kind::Proposal).await, Corruption::Row), "another kind");
 }

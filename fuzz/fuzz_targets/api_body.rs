@@ -1,0 +1,4 @@
+//! Fuzzes `api_body`: see its property in `claviger_fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claviger_fuzz::api::api_body(bytes));

@@ -1,4 +1,0 @@
-//! Fuzzes `keyring`: see its property in `claviger_fuzz`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claviger_fuzz::keys::keyring(bytes));

@@ -1,4 +1,0 @@
-//! Fuzzes `seal`: see its property in `claviger_fuzz`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claviger_fuzz::keys::seal(bytes));

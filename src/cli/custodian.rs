@@ -1,0 +1,169 @@
+//! `claviger custodian`: runs the custodian's server; `claviger custodian init`: makes its store and seals.
+
+mod init;
+mod remote;
+mod renewal;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use tokio::sync::watch;
+
+use super::{Usage, asked_to_end, runtime, wiring};
+use crate::config::custodian_server::{self as config, CustodianConfig, SealSection, StoreSection};
+use crate::custodian::engine::EngineSettings;
+use crate::custodian::seal::pkcs11::Token;
+use crate::custodian::server::{AutoSeal, Opening, Server, ServerSettings};
+use crate::custodian::store::{Store, StoreSettings, connect_postgres, open_sqlite};
+use crate::net::listener::ListenerLimits;
+use crate::telemetry;
+use crate::tlog::storage::Disk;
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration file
+    #[arg(long = "config", env = "CLAVIGER_CUSTODIAN_CONFIG", value_name = "FILE", required = true)]
+    file: Option<PathBuf>,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the store and its seals
+    ///
+    /// Of a seal of shares, the shares are given out now and never again.
+    Init(init::Arguments),
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<()> {
+    harden()?;
+    match arguments {
+        Arguments { command: Some(Command::Init(arguments)), .. } => init::run(&arguments),
+        Arguments { command: None, file, end_with_parent } => {
+            if end_with_parent {
+                let signal = Some(rustix::process::Signal::TERM);
+                rustix::process::set_parent_process_death_signal(signal).context("cannot follow the parent process")?;
+            }
+            let file = file.ok_or_else(|| Usage("give --config FILE".to_owned()))?;
+            serve(config::load(&file)?)
+        }
+    }
+}
+
+/// Keys are in this process's memory: no core file, no debugger, no look into `/proc`.
+fn harden() -> Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).context("cannot switch core files off")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot close this process's memory to debuggers")
+}
+
+fn serve(config: CustodianConfig) -> Result<()> {
+    telemetry::init(config.log_format, &config.log_filter).map_err(|error| Usage(error.to_string()))?;
+    runtime()?.block_on(async {
+        let asked_to_end = asked_to_end()?;
+        let listener = wiring::listen(config.server.listen).await?;
+        let store = open_store(&config.store).await?;
+        let seals = auto_seals(&config.seals)?;
+        let address = listener.local_addr()?;
+        let (renewed, tls) = watch::channel(Arc::clone(&config.server.tls_config));
+        let limits = ListenerLimits {
+            drain: config.server.drain,
+            max_connections: config.server.max_connections,
+            ..ListenerLimits::default()
+        };
+        let files = renewal::Files { policy: config.policy_file.clone(), tls: config.server.tls.clone() };
+        log_start(&config, address);
+        let server = Server::new(settings(&config), opening(config, Arc::clone(&store)));
+        let unsealing = tokio::spawn({
+            let server = Arc::clone(&server);
+            async move {
+                server.unseal_by_itself(&seals).await;
+                if server.is_sealed() {
+                    tracing::warn!("sealed: `claviger unseal` takes a share of each of those who have one");
+                }
+            }
+        });
+        let renewing = tokio::spawn(renewal::keep_looking(files, Arc::clone(&server), renewed));
+        let report = server
+            .serve(listener, tls, limits, async {
+                asked_to_end.await;
+                tracing::info!("asked to end; running requests go on, new ones are not taken");
+            })
+            .await;
+        unsealing.abort();
+        renewing.abort();
+        store.close().await;
+        tracing::info!(requests_cut = report.requests_cut, "the custodian has ended");
+        Ok(())
+    })
+}
+
+fn log_start(config: &CustodianConfig, address: std::net::SocketAddr) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        %address,
+        instance = config.server.instance,
+        identity = %config.server.identity,
+        store = config.store.kind(),
+        seals = config.seals.len(),
+        revocation_list = config.server.tls.client_crl.is_some(),
+        "the custodian starts"
+    );
+}
+
+fn settings(config: &CustodianConfig) -> ServerSettings {
+    ServerSettings {
+        instance: config.server.instance.clone(),
+        storage_type: config.store.kind(),
+        max_requests: config.server.max_requests,
+        max_watches: config.server.max_watches,
+        witnesses: config.audit.witnesses.clone(),
+    }
+}
+
+fn opening(config: CustodianConfig, store: Arc<dyn Store>) -> Opening {
+    let engine = EngineSettings {
+        approvals_required: config.approvals.required,
+        grant_approvals_required: config.approvals.grants_required,
+        default_labels: config.server.default_labels,
+        ..EngineSettings::new(config.server.identity)
+    };
+    let audit_disk = Arc::new(Disk::durable());
+    Opening { store, audit: config.audit.settings, audit_disk, policy: config.policy, engine }
+}
+
+async fn open_store(store: &StoreSection) -> Result<Arc<dyn Store>> {
+    let settings = StoreSettings::default();
+    Ok(match store {
+        StoreSection::Sqlite { file } => {
+            let advice =
+                || format!("cannot open the store {}; a new one is made by `claviger custodian init`", file.display());
+            Arc::new(open_sqlite(file, settings).await.with_context(advice)?)
+        }
+        StoreSection::Postgres(server) => {
+            let advice = || format!("cannot open the store at {}", server.address);
+            Arc::new(connect_postgres(server, settings).await.with_context(advice)?)
+        }
+    })
+}
+
+/// The seals that open without people.
+fn auto_seals(sections: &[SealSection]) -> Result<Vec<AutoSeal>> {
+    let mut seals = Vec::new();
+    for section in sections {
+        match section {
+            SealSection::Shares { .. } => {}
+            SealSection::Passphrase { passphrase, .. } => seals.push(AutoSeal::Passphrase(Arc::clone(passphrase))),
+            SealSection::Pkcs11(settings) => seals.push(AutoSeal::Pkcs11(Token::new(settings.clone()))),
+            SealSection::Transit(seal) => seals.push(AutoSeal::Remote(Arc::new(remote::KeyServer::new(seal)?))),
+        }
+    }
+    Ok(seals)
+}

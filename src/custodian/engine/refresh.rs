@@ -1,0 +1,260 @@
+//! Keeps the snapshot in memory as new as the store, and changes both.
+//!
+//! **Invariant:** the snapshot never goes back to an earlier generation.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::custodian::store::{Corruption, StoreError};
+use crate::names::KekName;
+
+use super::edit::{Edit, Encoded};
+use super::events::{Event, KekEvent};
+use super::snapshot::Snapshot;
+use super::{Engine, EngineError};
+
+/// How often it is asked whether a change whose outcome is unknown happened, and how long is waited in between.
+const READ_BACKS: u32 = 3;
+const READ_BACK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What was switched off here and may not be in the store yet, or never came there.
+#[derive(Clone, Default)]
+pub(super) struct Stopped {
+    pub(super) keks: HashSet<KekName>,
+    pub(super) principals: HashSet<String>,
+}
+
+/// What decisions look at.
+#[derive(Clone)]
+pub(super) struct View {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) stopped: Arc<Stopped>,
+}
+
+impl Engine {
+    /// What decisions look at, now.
+    pub(super) fn view(&self) -> View {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_view<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// As [`Engine::view`], of an engine that was not halted.
+    pub(super) fn running(&self) -> Result<View, EngineError> {
+        if self.halted.load(Ordering::Acquire) { Err(EngineError::Halted) } else { Ok(self.view()) }
+    }
+
+    /// As [`Engine::running`], of a store that was seen within the grace.
+    pub(super) fn fresh(&self) -> Result<View, EngineError> {
+        let view = self.running()?;
+        if self.is_fresh() { Ok(view) } else { Err(EngineError::Stale) }
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        let now_ms = self.since_start_ms(Instant::now());
+        let grace_ms = u64::try_from(self.settings.store_grace.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_sub(self.seen_ms.load(Ordering::Acquire)) <= grace_ms
+    }
+
+    fn since_start_ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Stops a KEK here and now, before the store knows.
+    pub(super) fn stop_kek(&self, name: &KekName) {
+        let added = self.change_view(|view| Arc::make_mut(&mut view.stopped).keks.insert(name.clone()));
+        if added {
+            self.tell([Event::Kek { name: name.clone(), change: KekEvent::Disabled }]);
+        }
+    }
+
+    /// Shuts a principal out here and now, before the store knows.
+    pub(super) fn stop_principal(&self, principal: &str) {
+        let added = self.change_view(|view| Arc::make_mut(&mut view.stopped).principals.insert(principal.to_owned()));
+        if added {
+            self.tell([Event::Principal { principal: principal.to_owned(), revoked: true }]);
+        }
+    }
+
+    /// What was switched on with all formalities is not stopped any more.
+    pub(super) fn resume(&self, kek: Option<&KekName>, principal: Option<&str>) {
+        self.change_view(|view| {
+            let stopped = Arc::make_mut(&mut view.stopped);
+            kek.map(|kek| stopped.keks.remove(kek));
+            principal.map(|principal| stopped.principals.remove(principal));
+        });
+    }
+
+    fn tell(&self, events: impl IntoIterator<Item = Event>) {
+        // Without watchers nobody misses it.
+        events.into_iter().for_each(|event| drop(self.events.send(event)));
+    }
+
+    /// Asks the store whether it moved on, and if so reads it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn look(&self) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.blind.load(Ordering::Acquire) {
+            return Err(StoreError::TimedOut);
+        }
+        let began = Instant::now();
+        let looked = async {
+            let epoch = self.store.epoch().await?;
+            if epoch.generation() > self.view().snapshot.generation {
+                let _one_at_a_time = self.reloading.lock().await;
+                self.reload(epoch.generation()).await?;
+            }
+            Ok(())
+        };
+        let looked = looked.await.inspect_err(|failed| self.halt_if_broken(failed));
+        if looked.is_ok() {
+            self.seen_ms.fetch_max(self.since_start_ms(began), Ordering::AcqRel);
+        }
+        looked
+    }
+
+    /// Reads the store unless somebody did meanwhile. The caller holds `reloading`.
+    async fn reload(&self, generation: u64) -> Result<(), StoreError> {
+        let before = self.view().snapshot;
+        if before.generation >= generation {
+            return Ok(());
+        }
+        let next = Snapshot::load(&self.store, Some(&before)).await?;
+        self.replace(&before, next);
+        Ok(())
+    }
+
+    fn replace(&self, before: &Snapshot, next: Snapshot) {
+        let events = next.events_since(before);
+        let next = Arc::new(next);
+        self.change_view(|view| {
+            view.snapshot = Arc::clone(&next);
+            let is_off = |name: &KekName| next.keks.get(name).is_none_or(|stored| stored.value.is_disabled());
+            let saved = view.stopped.keks.iter().any(is_off)
+                || view.stopped.principals.iter().any(|name| next.revocations.contains_key(name));
+            if saved {
+                let stopped = Arc::make_mut(&mut view.stopped);
+                stopped.keks.retain(|name| !is_off(name));
+                stopped.principals.retain(|name| !next.revocations.contains_key(name));
+            }
+        });
+        self.tell(events);
+    }
+
+    /// Changes the store and then the snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a record is not as expected any more: nothing was changed. [`StoreError`].
+    pub(super) async fn commit(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
+        let encoded: Vec<Encoded> = edits.iter().map(Edit::encode).collect();
+        let changes: Vec<_> = encoded.iter().map(Encoded::change).collect();
+        let generation = match self.store.change(&changes).await {
+            Ok(epoch) => Some(epoch.generation()),
+            Err(failed) if failed.outcome_is_unknown() => {
+                if !self.happened(&encoded).await {
+                    return Err(failed);
+                }
+                None
+            }
+            Err(failed) => {
+                self.halt_if_broken(&failed);
+                return Err(failed);
+            }
+        };
+        let _one_at_a_time = self.reloading.lock().await;
+        let before = self.view().snapshot;
+        if let Some(generation) = generation.filter(|generation| *generation == before.generation + 1) {
+            let next = before.after(generation, edits);
+            self.replace(&before, next);
+        } else if let Err(failed) = self.reload(generation.unwrap_or(u64::MAX)).await {
+            // It is in the store; the next look brings it here.
+            self.halt_if_broken(&failed);
+        }
+        Ok(())
+    }
+
+    /// Whether what was tried is in the store. Keys and signatures in it make sure that it is not someone else's.
+    async fn happened(&self, tried: &[Encoded]) -> bool {
+        for _ in 0..READ_BACKS {
+            sleep(READ_BACK_PAUSE).await;
+            let mut all = true;
+            let mut read = true;
+            for one in tried {
+                match self.store.get(one.kind, &one.name).await {
+                    Ok(found) => {
+                        let found = found.map(|record| (record.version, record.body));
+                        let wanted = one.body.as_ref().map(|body| (one.expected + 1, body.clone()));
+                        all &= found == wanted;
+                    }
+                    Err(_) => read = false,
+                }
+            }
+            if read {
+                return all;
+            }
+        }
+        false
+    }
+
+    /// After this nothing is done until someone looked.
+    pub(super) fn halt_if_broken(&self, failed: &StoreError) {
+        let broken = match failed {
+            StoreError::RolledBack { .. } => true,
+            StoreError::Corrupt(what) => *what != Corruption::Seals,
+            _ => false,
+        };
+        if broken && !self.halted.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                cause = %failed,
+                "the store went back or was altered while the custodian ran; everything is refused until it is started again"
+            );
+        }
+    }
+
+    /// Looks at the store at each interval until the engine is dropped.
+    pub(super) async fn keep_looking(engine: Weak<Self>, interval: Duration) {
+        let mut was_well = true;
+        loop {
+            sleep(interval).await;
+            let Some(engine) = engine.upgrade() else { return };
+            let looked = engine.look().await;
+            if looked.is_ok() {
+                engine.adopt_offered().await;
+            }
+            match looked {
+                Ok(()) if !was_well => {
+                    tracing::info!("the store is back");
+                    was_well = true;
+                }
+                Err(failed) if was_well => {
+                    tracing::warn!(cause = %failed, "the store is out of sight");
+                    was_well = false;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes in the store how far the log is, at each interval until the engine is dropped.
+    pub(super) async fn keep_noting(engine: Weak<Self>, interval: Duration) {
+        loop {
+            sleep(interval).await;
+            let Some(engine) = engine.upgrade() else { return };
+            if engine.halted.load(Ordering::Acquire) {
+                continue;
+            }
+            if let Err(failed) = engine.audit.note(&engine.store).await {
+                engine.halt_if_broken(&failed);
+                tracing::warn!(cause = %failed, "the store could not be told how far the audit log is");
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Disks that are full, stores that were put back, and ends at any moment.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::custodian::audit::AuditFailed;
+use crate::custodian::barrier::Kind;
+use crate::custodian::kek::DataKeyLen;
+use crate::tlog::LogError;
+
+on_both!(
+    a_log_that_cannot_be_written_stops_everything,
+    a_log_that_hangs_is_given_up_in_time,
+    a_store_that_was_put_back_is_not_opened,
+    a_log_that_was_cut_or_is_another_is_not_opened,
+    a_store_that_goes_back_under_way_stops_everything,
+    an_end_between_log_and_store_leaves_both_consistent,
+);
+
+async fn a_log_that_cannot_be_written_stops_everything(database: Database) {
+    let custodian = Custodian::new(&database).await;
+    let engine = &custodian.engine;
+    let generation = engine.health().generation;
+    custodian.disk.full.store(true, Ordering::SeqCst);
+    let refused = engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, for_branch("proxy/us", 1)).await;
+    assert!(matches!(refused, Err(EngineError::Audit(AuditFailed(LogError::Failed(_))))), "{refused:?}");
+    assert!(matches!(engine.rotate(&proxy(), &kek()).await, Err(EngineError::Audit(_))));
+    assert!(matches!(engine.disable(&proxy(), &kek()).await, Err(EngineError::Audit(_))));
+    assert!(matches!(engine.key(&proxy(), &kek()).await, Err(EngineError::Audit(_))));
+    assert!(matches!(engine.enable(&proxy(), &kek(), &call("enable")).await, Err(EngineError::Audit(_))));
+    let revoked = engine.revoke_principal(&proxy(), "mallory", "").await;
+    assert!(matches!(revoked, Err(EngineError::Audit(_))));
+    assert!(!engine.health().audit_ok);
+    assert_eq!(engine.store.epoch().await.expect("reads").generation(), generation, "nothing was changed");
+    assert!(engine.store.branch(BranchId::from_bytes([1; 16])).await.expect("reads").is_empty());
+    assert!(!engine.view().is_stopped(&kek()));
+}
+
+async fn a_log_that_hangs_is_given_up_in_time(database: Database) {
+    let custodian = Custodian::new(&database).await;
+    custodian.disk.hang.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    let request = for_branch("proxy/us", 1);
+    let refused = custodian.engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, request).await;
+    assert!(matches!(refused, Err(EngineError::Audit(AuditFailed(LogError::Deadline)))), "{refused:?}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    // Whoever goes away while the log is waited for has got nothing.
+    let given_up = tokio::time::timeout(Duration::from_millis(50), custodian.engine.disable(&proxy(), &kek())).await;
+    assert!(given_up.is_err());
+    custodian.disk.hang.store(false, Ordering::SeqCst);
+    assert!(!custodian.engine.key(&proxy(), &kek()).await.expect("goes on").value.disabled);
+    assert!(!custodian.engine.view().is_stopped(&kek()));
+}
+
+/// All rows of all records.
+async fn rows(database: &Database) -> Vec<(Kind, Vec<crate::custodian::store::tests::database::RawRow>)> {
+    let kinds = Kind::ACCOUNTED.into_iter().chain([Kind::Epoch]);
+    let mut all = Vec::new();
+    for kind in kinds {
+        all.push((kind, database.raw_rows(kind).await));
+    }
+    all
+}
+
+async fn put_back(database: &Database, backup: Vec<(Kind, Vec<crate::custodian::store::tests::database::RawRow>)>) {
+    for (kind, rows) in backup {
+        for row in rows {
+            database.put_raw(kind, row).await;
+        }
+    }
+}
+
+async fn a_store_that_was_put_back_is_not_opened(database: Database) {
+    let root = make(&database).await;
+    let custodian = Custodian::open(&database, &root, "custodian-1").await;
+    custodian.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    let backup = rows(&database).await;
+    custodian.engine.disable(&proxy(), &kek()).await.expect("disables");
+    // Whatever is logged after the change names its generation.
+    custodian.engine.key(&proxy(), &kek()).await.expect("reads");
+    let folder = custodian.crash();
+    put_back(&database, backup).await;
+    let sql = database.again(settings()).await.expect("opens");
+    let refused = Custodian::open_in(folder, sql, &root, "custodian-1", patient()).await.err();
+    let refused = refused.expect("is old");
+    assert!(matches!(refused, AuditOpenError::StoreIsOld { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("Put the newest store in place"));
+}
+
+async fn a_log_that_was_cut_or_is_another_is_not_opened(database: Database) {
+    let root = make(&database).await;
+    let custodian = Custodian::open(&database, &root, "custodian-1").await;
+    custodian.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    custodian.engine.close().await.expect("closes");
+    drop(custodian);
+    let open = async |instance: &str| {
+        let sql = database.again(settings()).await.expect("opens");
+        let empty = Arc::new(tempfile::tempdir().expect("a folder"));
+        Custodian::open_in(empty, sql, &root, instance, patient()).await
+    };
+    let refused = open("custodian-1").await.err();
+    assert!(matches!(refused, Some(AuditOpenError::LogIsShort { log: 0, .. })), "{refused:?}");
+    let other = open("custodian-2").await.expect("a new instance");
+    let (folder, sql) = (other.crash(), database.again(settings()).await.expect("opens"));
+    let refused = Custodian::open_in(folder, sql, &root, "custodian-1", patient()).await.err();
+    assert!(matches!(refused, Some(AuditOpenError::Log { .. })), "another key signed it: {refused:?}");
+}
+
+async fn a_store_that_goes_back_under_way_stops_everything(database: Database) {
+    let root = make(&database).await;
+    let custodian = Custodian::open(&database, &root, "custodian-1").await;
+    let engine = &custodian.engine;
+    engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    let backup = rows(&database).await;
+    engine.disable(&proxy(), &kek()).await.expect("disables");
+    put_back(&database, backup).await;
+    assert!(within(Duration::from_secs(10), || engine.halted.load(Ordering::SeqCst)).await);
+    let refused = engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, for_branch("proxy/us", 1)).await;
+    assert!(matches!(refused, Err(EngineError::Halted)));
+    assert!(matches!(engine.rotate(&proxy(), &kek()).await, Err(EngineError::Halted)));
+    assert!(matches!(engine.disable(&proxy(), &kek()).await, Err(EngineError::Halted)));
+    assert!(matches!(engine.key(&proxy(), &kek()).await, Err(EngineError::Halted)));
+    assert!(!engine.health().store_ok);
+}
+
+async fn an_end_between_log_and_store_leaves_both_consistent(database: Database) {
+    let root = make(&database).await;
+    let mut folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    // The process dies in each of its operations on the log, one after the other.
+    for life in 0..12 {
+        let sql = database.again(settings()).await.expect("opens");
+        let custodian = Custodian::open_in(folder, sql, &root, "custodian-1", patient()).await.expect("opens");
+        let engine = &custodian.engine;
+        if life == 0 {
+            engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+        }
+        custodian.disk.life.store(life, Ordering::SeqCst);
+        let before = engine.key_version();
+        let mut rotated = 0;
+        while rotated < 20 && engine.rotate(&proxy(), &kek()).await.is_ok() {
+            rotated += 1;
+        }
+        assert!(rotated < 20, "it dies sooner");
+        assert_eq!(engine.key_version(), before + rotated, "what failed in the log was not done");
+        folder = custodian.crash();
+    }
+    // The store ends instead, after the log was written.
+    let sql = database.again(settings()).await.expect("opens");
+    let custodian = Custodian::open_in(folder, sql.clone(), &root, "custodian-1", patient()).await.expect("opens");
+    let before = custodian.engine.key_version();
+    {
+        use crate::custodian::store::Store as _;
+        sql.close().await;
+    }
+    assert!(matches!(custodian.engine.rotate(&proxy(), &kek()).await, Err(EngineError::Store(_))));
+    let folder = custodian.crash();
+    let sql = database.again(settings()).await.expect("opens");
+    let custodian = Custodian::open_in(folder, sql, &root, "custodian-1", patient()).await.expect("opens");
+    assert_eq!(custodian.engine.key_version(), before);
+    custodian.engine.rotate(&proxy(), &kek()).await.expect("goes on");
+}
+
+impl Engine {
+    fn key_version(&self) -> u32 {
+        self.view().snapshot.keks[&kek()].value.latest().number()
+    }
+}

@@ -1,0 +1,11 @@
+//! The server over real sockets, with certificates of several authorities.
+
+mod bad_input;
+mod cutting_off;
+mod faults;
+mod harness;
+mod identity;
+mod people;
+mod seals;
+mod tokens;
+mod transit;
