@@ -1,4 +1,4 @@
-"""Every test runs against `claviger demo` in front of each storage server in turn.
+"""Every test runs against `claviger demo` in front of each storage server in turn, once with OpenBao in the custodian's place.
 
 Environment:
   CLAVIGER_BIN                             the program, default target/release/claviger
@@ -17,11 +17,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import clients
 import target as targets
-from servers import Demo, SeaweedFS
+from servers import Demo, OpenBao, SeaweedFS
 
 EXTERNAL = [os.environ.get(f"CLAVIGER_TEST_S3_{name}") for name in ("URL", "KEY", "SECRET", "DIR")]
 DIRECT = bool(os.environ.get("CLAVIGER_TEST_DIRECT"))
-BACKENDS = ["direct"] if DIRECT else ["embedded", "seaweedfs"] + (["external"] if any(EXTERNAL) else [])
+BACKENDS = ["direct"] if DIRECT else ["embedded", "openbao", "seaweedfs"] + (["external"] if any(EXTERNAL) else [])
 
 
 def pytest_configure(config):
@@ -84,10 +84,19 @@ def _direct_exports(server):
 
 
 @pytest.fixture(scope="session")
+def weed(tmp_path_factory):
+    """A SeaweedFS server, shared by all that store in it."""
+    server = _seaweedfs(tmp_path_factory.mktemp("weed"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def target(request, tmp_path_factory):
     """The endpoint under test, in front of the storage server that the parameter names."""
     folder = tmp_path_factory.mktemp(request.param)
-    weed = _seaweedfs(folder) if request.param in ("seaweedfs", "direct") else None
+    weed = request.getfixturevalue("weed") if request.param in ("seaweedfs", "direct") else None
+    bao = OpenBao(folder) if request.param == "openbao" else None
     try:
         if request.param == "direct":
             yield targets.Target("direct", _direct_exports(weed), weed.data)
@@ -97,7 +106,7 @@ def target(request, tmp_path_factory):
             storage, stored = (weed.url, weed.access_key, weed.secret_key), weed.data
         elif request.param == "external":
             storage, stored = tuple(EXTERNAL[:3]), Path(EXTERNAL[3])
-        demo = Demo(folder, storage)
+        demo = Demo(folder, storage, bao)
         try:
             yield targets.Target(request.param, demo.exports, stored or demo.dir / "storage", demo)
         except BaseException:
@@ -105,8 +114,8 @@ def target(request, tmp_path_factory):
             raise
         demo.stop()
     finally:
-        if weed:
-            weed.stop()
+        if bao:
+            bao.stop()
 
 
 @pytest.fixture

@@ -15,7 +15,11 @@ STOP_S = 15
 
 EXPORTS = (
     "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION",
-    "CLAVIGER_STORAGE_URL", "CLAVIGER_STORAGE_ACCESS_KEY", "CLAVIGER_STORAGE_SECRET_KEY", "CLAVIGER_CONFIG",
+    "CLAVIGER_STORAGE_URL", "CLAVIGER_STORAGE_ACCESS_KEY", "CLAVIGER_STORAGE_SECRET_KEY", "CLAVIGER_CONFIG", "VAULT_ADDR",
+)
+# Of these, which are there depends on who is the custodian.
+EXPORTS_OF_CUSTODY = (
+    "VAULT_CACERT", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "CLAVIGER_TOKEN_FILE", "CLAVIGER_AUDIT_LOG", "CLAVIGER_AUDIT_KEY",
 )
 
 
@@ -24,6 +28,13 @@ def tool(name):
     found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     assert found, f"{name} is not installed; tests/run installs it"
     return found
+
+
+def program():
+    """The program under test."""
+    binary = Path(os.environ.get("CLAVIGER_BIN") or Path(__file__).parents[2] / "target/release/claviger").absolute()
+    assert binary.is_file(), f"{binary} does not exist; cargo build --release, or set CLAVIGER_BIN"
+    return binary
 
 
 def clean_environment(home, **extra):
@@ -122,13 +133,48 @@ class SeaweedFS:
         self.process.kill()
 
 
+class OpenBao:
+    """A real OpenBao server in development mode, with the KEK of the demo and a token that may use it and nothing else."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.port, = free_ports(1)
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.environment = clean_environment(folder, VAULT_ADDR=self.url, VAULT_CACERT=str(folder / "vault-ca.pem"), VAULT_TOKEN="root")
+        command = [tool("bao"), "server", "-dev", "-dev-tls", f"-dev-tls-cert-dir={folder}", f"-dev-listen-address=127.0.0.1:{self.port}",
+                   "-dev-root-token-id=root", "-dev-no-store-token"]
+        self.process = Process("openbao", command, folder, clean_environment(folder))
+        self.process.wait_until(lambda: self._run("status").returncode == 0, "unsealed server")
+        self.must("secrets", "enable", "transit")
+        self.must("write", "transit/keys/demo", "derived=true")
+        rules = "".join(f'path "transit/{verb}/demo" {{ capabilities = ["update"] }}\n' for verb in ("datakey/plaintext", "decrypt", "rewrap"))
+        (folder / "policy.hcl").write_text(rules)
+        self.must("policy", "write", "demo", str(folder / "policy.hcl"))
+        self.token_file = folder / "token"
+        self.token_file.touch(mode=0o600)
+        self.token_file.write_text(self.must("token", "create", "-policy=demo", "-period=1h", "-orphan", "-field=token"))
+
+    def _run(self, *arguments):
+        return subprocess.run([tool("bao"), *arguments], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60, check=False)
+
+    def must(self, *arguments):
+        done = self._run(*arguments)
+        assert done.returncode == 0, f"bao {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def demo_arguments(self):
+        return ["--custodian-url", self.url, "--custodian-ca-file", self.folder / "vault-ca.pem", "--custodian-token-file", self.token_file]
+
+    def stop(self):
+        self.process.kill()
+
+
 class Demo:
     """`claviger demo`; `exports` is what its env.sh sets."""
 
-    def __init__(self, folder, storage=None):
-        binary = os.environ.get("CLAVIGER_BIN") or Path(__file__).parents[2] / "target/release/claviger"
-        self.binary = Path(binary).absolute()
-        assert self.binary.is_file(), f"{self.binary} does not exist; cargo build --release, or set CLAVIGER_BIN"
+    def __init__(self, folder, storage=None, custodian=None):
+        self.binary = program()
         self.dir = folder / "demo"
         command = [self.binary, "demo", "--dir", self.dir, "--listen", "127.0.0.1:0"]
         if storage:
@@ -137,6 +183,8 @@ class Demo:
             secret_file.touch(mode=0o600)
             secret_file.write_text(secret_key)
             command += ["--storage-url", url, "--storage-access-key", access_key, "--storage-secret-key-file", secret_file]
+        if custodian:
+            command += custodian.demo_arguments()
         self.home = folder
         self.process = Process("claviger", command, folder, clean_environment(folder))
         self.exports = self.process.wait_until(self._sourced, f"env.sh that exports {', '.join(EXPORTS)}")
@@ -147,7 +195,9 @@ class Demo:
         shell = ["bash", "-c", '. "$0" && env -0', self.dir / "env.sh"]
         output = subprocess.run(shell, env=clean_environment(self.home), capture_output=True, text=True, check=False).stdout
         found = dict(line.partition("=")[::2] for line in output.split("\0"))
-        return {name: found[name] for name in EXPORTS} if all(found.get(name) for name in EXPORTS) else None
+        if not all(found.get(name) for name in EXPORTS):
+            return None
+        return {name: found[name] for name in EXPORTS + EXPORTS_OF_CUSTODY if name in found}
 
     def stop(self):
         self.process.terminate()

@@ -44,7 +44,7 @@ async fn the_demo_stores_and_reads_under_a_kek_that_only_openbao_holds() {
     let read = show["application_reads"]["body_hex"].as_str().expect("a body");
     let penicillin: String = b"penicillin".iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(read.contains(&penicillin), "{read}");
-    assert!(!dir.join("custodian/keyring").exists(), "no KEK here");
+    assert!(!dir.join("custodian/store.db").exists(), "no KEK here");
 
     // The same folder again: what it wrote opens only with OpenBao's help.
     bao.policy("path \"transit/*\" { capabilities = [\"deny\"] }").await;
@@ -61,7 +61,7 @@ async fn a_kek_that_is_missing_or_ignores_context_is_refused_at_start_with_the_c
     let (done, _) = demo(&bao, "missing").await;
     let missing = errors(&done);
     assert_eq!(done.status.code(), Some(1), "{missing}");
-    assert!(missing.contains("make it there with `bao write transit/keys/demo derived=true`"), "{missing}");
+    assert!(missing.contains("or `bao write transit/keys/demo derived=true`"), "{missing}");
     assert!(missing.contains("the custodian has no such KEK"), "{missing}");
 
     bao.create_kek("demo", false).await;
