@@ -47,6 +47,9 @@ pub enum TransitError {
     /// A line of the watch has another form than agreed.
     #[error("the custodian's watch says something that is no event")]
     WatchLine,
+    /// The watch's lines come later and later after they were made.
+    #[error("what the custodian's watch says arrives late: the way to it is overloaded, or someone holds it back")]
+    WatchLags,
     /// The watch came to an end, which it should not.
     #[error("the custodian ended the watch")]
     WatchEnded,

@@ -5,7 +5,9 @@
 //!
 //! **Invariant:** only heartbeats, with which the custodian vouches that it sees its store, keep leased keys working. A line
 //! that cannot be understood never passes for one: an unknown event ends all leases, a malformed line breaks the watch off.
+//! **Invariant:** nor does a late one: who holds the lines back longer than a missing heartbeat would be noticed ends the watch.
 
+mod lag;
 mod line;
 mod own_names;
 #[cfg(test)]
@@ -28,7 +30,8 @@ use super::failover::Failover;
 use super::pause::Backoff;
 use super::session::Session;
 use super::token_api::TokenApi;
-use line::{Lines, Said};
+use lag::Lag;
+use line::{Lines, Said, Told};
 use own_names::OwnNames;
 
 const PATH: &str = "sys/claviger/watch";
@@ -60,6 +63,7 @@ struct Watcher {
 struct Open {
     lines: Lines,
     silence: Duration,
+    lag: Lag,
     own_names: OwnNames,
     /// Of the certificates with which it was opened.
     generation: u64,
@@ -158,8 +162,11 @@ impl Watcher {
         let own_names = OwnNames::of(self.failover.tls());
         let mut lines = Lines::new(self.request(index).await.map_err(no_route_is_no_watch)?);
         let hello = line::parse(&lines.next().await.map_err(TransitError::unreachable)?, &own_names);
-        let Ok(Said::Hello { heartbeat }) = hello else { return Err(TransitError::WatchLine.malformed()) };
-        Ok(Open { lines, silence: heartbeat * 3, own_names, generation })
+        let Ok(Told { said: Said::Hello { heartbeat }, .. }) = hello else {
+            return Err(TransitError::WatchLine.malformed());
+        };
+        let silence = heartbeat * 3;
+        Ok(Open { lines, silence, lag: Lag::new(silence), own_names, generation })
     }
 
     async fn request(&self, index: usize) -> Result<ResponseBody, CustodyError> {
@@ -192,12 +199,16 @@ impl Watcher {
 
     /// The next line; an event has been passed on then.
     async fn next(&self, open: &mut Open) -> Result<Said, TransitError> {
-        let said = line::parse(&open.lines.next().await?, &open.own_names)?;
+        let Told { said, made } = line::parse(&open.lines.next().await?, &open.own_names)?;
         match &said {
             Said::Event(event) => self.watch.tell(event),
             Said::Heartbeat | Said::Nothing => {}
             // A second greeting has no meaning.
             Said::Hello { .. } => return Err(TransitError::WatchLine),
+        }
+        // After the event: also a late one is acted on.
+        if !open.lag.allows(made.ok_or(TransitError::WatchLine)?) {
+            return Err(TransitError::WatchLags);
         }
         Ok(said)
     }

@@ -1,7 +1,8 @@
 //! The watch: a response without end, a line of JSON for each thing that happens, and heartbeats in between.
 //!
 //! A heartbeat says that the custodian has seen its store within the grace, so that a client which hears one knows that whatever was
-//! switched off before it has been told. When the store is out of sight there is none.
+//! switched off before it has been told. When the store is out of sight there is none. Each line says how long after the greeting it was
+//! made, so that a client notices when someone on the way holds the lines back.
 //!
 //! **Invariant:** a watch holds a few lines at most; a client that does not take them loses the watch.
 //! **Invariant:** it ends when the custodian is sealed or ends, and when the one who watches is shut out, may watch no longer, or has a
@@ -68,6 +69,7 @@ impl Watch {
 
     /// Tells until there is a reason not to.
     async fn tell(&mut self, lines: &mpsc::Sender<Bytes>) -> &'static str {
+        let greeted = Instant::now();
         let hello = json!({
             "event": "hello",
             "instance": self.instance,
@@ -83,7 +85,7 @@ impl Watch {
         let mut heartbeats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let (line, last) = tokio::select! {
+            let (mut line, last) = tokio::select! {
                 biased;
                 () = turns(&mut self.ending) => return "the custodian ends",
                 () = turns(&mut sealed) => return "the custodian is sealed",
@@ -104,6 +106,7 @@ impl Watch {
                     (json!({ "event": "heartbeat" }), false)
                 }
             };
+            line["elapsed_ms"] = u64::try_from(greeted.elapsed().as_millis()).unwrap_or(u64::MAX).into();
             match send(lines, &line).await {
                 Ok(()) if last => return "the client may watch no longer",
                 Ok(()) => {}

@@ -51,6 +51,14 @@ impl Lines {
     }
 }
 
+/// A line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) said: Said,
+    /// When it was made, from the greeting on; the greeting itself does not tell.
+    pub(super) made: Option<Duration>,
+}
+
 /// What a line says to us.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
@@ -71,25 +79,27 @@ struct Line {
     change: Option<String>,
     principal: Option<String>,
     heartbeat_ms: Option<u64>,
+    elapsed_ms: Option<u64>,
 }
 
-pub(super) fn parse(line: &[u8], own_names: &OwnNames) -> Result<Said, TransitError> {
+pub(super) fn parse(line: &[u8], own_names: &OwnNames) -> Result<Told, TransitError> {
     if line.len() > LINE_MAX {
         return Err(TransitError::WatchLine);
     }
-    let Line { event, name, change, principal, heartbeat_ms } = serde_json::from_slice(line)?;
+    let Line { event, name, change, principal, heartbeat_ms, elapsed_ms } = serde_json::from_slice(line)?;
     let change = change.as_deref().unwrap_or_default();
-    match event.as_str() {
+    let said = match event.as_str() {
         "hello" => {
             let heartbeat = heartbeat_ms.filter(|ms| HEARTBEAT_MS.contains(ms)).ok_or(TransitError::WatchLine)?;
-            Ok(Said::Hello { heartbeat: Duration::from_millis(heartbeat) })
+            Said::Hello { heartbeat: Duration::from_millis(heartbeat) }
         }
-        "heartbeat" => Ok(Said::Heartbeat),
-        "kek" => Ok(kek(&name.unwrap_or_default(), change)),
-        "principal" => Ok(self::principal(&principal.unwrap_or_default(), change, own_names)),
+        "heartbeat" => Said::Heartbeat,
+        "kek" => kek(&name.unwrap_or_default(), change),
+        "principal" => self::principal(&principal.unwrap_or_default(), change, own_names),
         // "policy", "grants", "lagged", and whatever a later custodian says.
-        _ => Ok(Said::Event(Event::Rules)),
-    }
+        _ => Said::Event(Event::Rules),
+    };
+    Ok(Told { said, made: elapsed_ms.map(Duration::from_millis) })
 }
 
 fn kek(name: &str, change: &str) -> Said {
@@ -124,7 +134,7 @@ mod tests {
     const OURS: &str = "spiffe://example.org/region/us/proxy/p1";
 
     fn said(line: &str) -> Said {
-        parse(line.as_bytes(), &OwnNames::assume(&[OURS, "certificate:00ff"])).expect("a line")
+        parse(line.as_bytes(), &OwnNames::assume(&[OURS, "certificate:00ff"])).expect("a line").said
     }
 
     fn named(name: &str) -> KekName {
@@ -176,7 +186,7 @@ mod tests {
         assert!(matches!(said(r#"{"event":"principal","principal":"bob"}"#), Said::Event(Event::PrincipalRevoked(_))));
         let nobody = OwnNames::assume(&[]);
         let line = format!(r#"{{"event":"principal","principal":"{OURS}","change":"revoked"}}"#);
-        let unclear = parse(line.as_bytes(), &nobody).expect("a line");
+        let unclear = parse(line.as_bytes(), &nobody).expect("a line").said;
         assert_eq!(unclear, Said::Event(Event::Rules), "who does not know who it is asks the custodian");
     }
 
@@ -184,8 +194,18 @@ mod tests {
     fn what_is_no_line_is_refused() {
         let long = format!(r#"{{"event":"{}"}}"#, "x".repeat(LINE_MAX));
         let deep = "[".repeat(2000);
-        let bad =
-            ["", "{}", "null", "\"heartbeat\"", r#"{"event":7}"#, r#"{"event":"kek","name":{}}"#, "{", &long, &deep];
+        let bad = [
+            "",
+            "{}",
+            "null",
+            "\"heartbeat\"",
+            r#"{"event":7}"#,
+            r#"{"event":"kek","name":{}}"#,
+            "{",
+            &long,
+            &deep,
+            r#"{"event":"heartbeat","elapsed_ms":-1}"#,
+        ];
         let hellos = ["", r#","heartbeat_ms":0"#, r#","heartbeat_ms":10001"#, r#","heartbeat_ms":-1"#];
         let hellos = hellos.map(|rest| format!(r#"{{"event":"hello"{rest}}}"#));
         for line in bad.into_iter().chain(hellos.iter().map(String::as_str)) {

@@ -93,6 +93,14 @@ async fn open(ports: &[u16], keys: &BranchKeys) -> Result<(Watching, tempfile::T
     Ok((watching, folder))
 }
 
+/// The lines of `text`, with the time since the greeting.
+fn timed(text: &str, greeted: Instant) -> String {
+    if text == HELLO {
+        return text.to_owned();
+    }
+    text.replace("}\n", &format!(",\"elapsed_ms\":{}}}\n", greeted.elapsed().as_millis()))
+}
+
 async fn send(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {
     stream.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await
 }
@@ -120,9 +128,9 @@ async fn speaking() -> Speaking {
             let head = read_head(&mut stream).await;
             log.lock().expect("not poisoned").push(head);
             let _ = stream.write_all(HEAD.as_bytes()).await;
-            let mut next = HELLO.to_owned();
+            let (mut next, greeted) = (HELLO.to_owned(), Instant::now());
             count.fetch_add(1, Ordering::SeqCst);
-            while send(&mut stream, &next).await.is_ok() {
+            while send(&mut stream, &timed(&next, greeted)).await.is_ok() {
                 next = match timeout(Duration::from_millis(50), said.recv()).await {
                     Ok(Ok(text)) => text,
                     _ => BEAT.to_owned(),
@@ -226,7 +234,7 @@ async fn dribbled_bytes_are_no_heartbeat() {
         read_head(&mut stream).await;
         let _ = stream.write_all(HEAD.as_bytes()).await;
         let _ = send(&mut stream, HELLO).await;
-        let _ = send(&mut stream, BEAT).await;
+        let _ = send(&mut stream, &timed(BEAT, Instant::now())).await;
         // Less than a line, for ever.
         while number == 0 && send(&mut stream, " ").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -237,6 +245,38 @@ async fn dribbled_bytes_are_no_heartbeat() {
     let keys = keys();
     let _watching = open(&[server.address.port()], &keys).await.expect("opens");
     until("another connection", || server.connections() >= 2).await;
+}
+
+/// Beats on time, but says what `made` makes of the time since the greeting.
+async fn opens_again_when_it_says(made: fn(u64) -> String) {
+    let server = scripted(move |mut stream, _| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(HEAD.as_bytes()).await;
+        let _ = send(&mut stream, HELLO).await;
+        let greeted = Instant::now();
+        let since = || u64::try_from(greeted.elapsed().as_millis()).expect("not for ever");
+        let _ = send(&mut stream, &timed(BEAT, greeted)).await;
+        while send(&mut stream, &format!("{{\"event\":\"heartbeat\"{}}}\n", made(since()))).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let keys = keys();
+    let _watching = open(&[server.address.port()], &keys).await.expect("opens");
+    let written = write(&keys, "records").await.expect("made");
+    until("another connection", || server.connections() >= 2).await;
+    until("the end of leases", || written.is_ended()).await;
+}
+
+#[tokio::test]
+async fn heartbeats_that_are_held_back_are_none() {
+    // Each a little later than the one before it, and never silent for long.
+    opens_again_when_it_says(|since_ms| format!(",\"elapsed_ms\":{}", since_ms / 2)).await;
+}
+
+#[tokio::test]
+async fn heartbeats_without_a_time_are_none() {
+    opens_again_when_it_says(|_| String::new()).await;
 }
 
 #[tokio::test]
@@ -256,7 +296,8 @@ async fn a_greeting_alone_opens_nothing_and_keeps_nothing_open() {
             read_head(&mut stream).await;
             let _ = stream.write_all(HEAD.as_bytes()).await;
             let _ = send(&mut stream, HELLO).await;
-            while send(&mut stream, "{\"event\":\"grants\"}\n").await.is_ok() {
+            let greeted = Instant::now();
+            while send(&mut stream, &timed("{\"event\":\"grants\"}\n", greeted)).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

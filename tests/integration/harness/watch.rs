@@ -86,7 +86,7 @@ async fn talk(
     let mut head = [0; 4096];
     let _ = stream.read(&mut head).await;
     let mut line = format!("{{\"event\":\"hello\",\"heartbeat_ms\":{}}}\n", HEARTBEAT.as_millis());
-    let mut begun = false;
+    let (mut begun, greeted_at) = (false, std::time::Instant::now());
     loop {
         if partitioned.load(Ordering::SeqCst) {
             // Until the peer gives up.
@@ -106,5 +106,6 @@ async fn talk(
             Ok(Ok(line)) => line,
             _ => "{\"event\":\"heartbeat\"}\n".to_owned(),
         };
+        line = line.replace("}\n", &format!(",\"elapsed_ms\":{}}}\n", greeted_at.elapsed().as_millis()));
     }
 }

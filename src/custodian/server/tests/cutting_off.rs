@@ -24,8 +24,12 @@ async fn a_disabled_key_is_told_within_a_second_and_heartbeats_come_in_between()
     proxy.make_key(false).await;
     let mut lines = watch(&proxy).await;
     let begun = Instant::now();
+    let mut made_ms = 0;
     for _ in 0..3 {
-        assert_eq!(lines.next().await.expect("a line")["event"], "heartbeat");
+        let line = lines.next().await.expect("a line");
+        assert_eq!(line["event"], "heartbeat");
+        let before_ms = std::mem::replace(&mut made_ms, line["elapsed_ms"].as_u64().expect("a time"));
+        assert!(made_ms >= before_ms + 200, "{line}");
     }
     assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
 
@@ -38,6 +42,7 @@ async fn a_disabled_key_is_told_within_a_second_and_heartbeats_come_in_between()
         (&told["event"], &told["name"], &told["change"]),
         (&"kek".into(), &"records".into(), &"disabled".into())
     );
+    assert!(told["elapsed_ms"].as_u64().is_some_and(|elapsed| elapsed >= made_ms), "{told}");
     let refused = proxy.call("POST", "/v1/transit/encrypt/records", "{\"plaintext\":\"\"}").await;
     assert_eq!((refused.status, refused.error()), (403, "encryption key is disabled"));
 }
