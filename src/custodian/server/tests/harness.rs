@@ -201,7 +201,8 @@ fn settings() -> ServerSettings {
         instance: "custodian-1".to_owned(),
         storage_type: "sqlite",
         max_requests: 64,
-        max_watches: 2,
+        // Two for each client.
+        max_watches: 8,
         witnesses: Vec::new(),
     }
 }
