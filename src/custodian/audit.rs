@@ -3,7 +3,8 @@
 //! An entry is one JSON object ([`entry`]) in a tiled Merkle log ([`crate::tlog`]), whose key the sealed store keeps and whose head it notes.
 //!
 //! **Invariant:** a [`Permit`] exists only after an entry that allows its use was durably written.
-//! **Invariant:** an entry names a generation that the store had reached, so that a store which is older than its log shows.
+//! **Invariant:** an entry names a generation that the store had reached, so that a store which is older than its log shows. After what
+//! takes something away there is an entry that names the generation with the change, before anybody hears that it was made.
 
 pub(super) mod entry;
 mod open;
@@ -114,6 +115,8 @@ actions! {
     Unseal = "unseal",
     /// The custodian opened store and log.
     Start = "start",
+    /// The custodian notes something of itself: that a change is in the store, or how many entries were left out.
+    Note = "note",
 }
 
 /// What someone asks for.
@@ -188,7 +191,7 @@ pub struct Verdict {
 /// What an entry tells besides who, what and the decision.
 #[derive(Debug, Clone, Default)]
 pub struct Details {
-    /// The generation of the store before the change.
+    /// The generation of the store: before the change that the entry is about, or in a note, with it.
     pub generation: u64,
     /// The proposal that allows a gated change.
     pub proposal: Option<String>,

@@ -5,6 +5,8 @@
 use std::cell::LazyCell;
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde_json::{Value, json};
+
 use crate::crypto::RandomFailed;
 use crate::custodian::audit::{Action, Decision, Details, Permit, Use, Verdict};
 use crate::custodian::requester::{Requester, random_request_id};
@@ -13,6 +15,7 @@ use crate::custody::reason::Reason;
 use crate::names::KekName;
 use crate::tlog::Receipt;
 
+use super::edit::Edit;
 use super::refresh::View;
 use super::{Engine, EngineError, EngineSettings};
 
@@ -100,6 +103,24 @@ impl Engine {
         let what = Use { subject: subject.map(str::to_owned), ..Use::of_custodian(action) };
         let verdict = self.decide(&view, who, &what, None);
         Ok(self.permit(who, &what, &verdict, Details::at(view.snapshot.generation)).await?.1)
+    }
+
+    /// As [`Engine::commit`], for what takes something away: notes that the store has it, so that a store without it is known to be old.
+    ///
+    /// # Errors
+    /// [`EngineError::Audit`]: the change was made, and may be asked for again. [`EngineError`].
+    pub(super) async fn commit_noted(&self, what: &Use, edits: Vec<Edit>) -> Result<(), EngineError> {
+        let generation = self.commit(edits).await?;
+        let noted = Use { action: Action::Note, ..what.clone() };
+        self.write_note(&noted, generation, json!({ "done": what.action.as_str() })).await
+    }
+
+    /// Writes down what the custodian has to tell of itself.
+    pub(super) async fn write_note(&self, what: &Use, generation: u64, detail: Value) -> Result<(), EngineError> {
+        let verdict = allowed_itself(self.policy_hash());
+        let more = Details { detail: Some(detail), ..Details::at(generation) };
+        self.audit.record(&self.itself()?, what, &verdict, more).await?;
+        Ok(())
     }
 
     /// The custodian as a requester, for what it does of itself.

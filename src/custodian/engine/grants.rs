@@ -144,7 +144,12 @@ impl Engine {
         let (_, next, version, applied) = changed.ok_or(EngineError::NoSuchGrant)?;
         applied?;
         let item = Item::Grant(id.to_owned(), Some(next.clone()));
-        self.commit(vec![Edit { expected: version, item }]).await?;
+        let edits = vec![Edit { expected: version, item }];
+        if action == Action::EndGrant {
+            self.commit_noted(&Use::of_custodian(action).about(id), edits).await?;
+        } else {
+            self.commit(edits).await?;
+        }
         Ok(Done { value: next, receipt, existed: true })
     }
 

@@ -37,15 +37,21 @@ struct Ask<'a> {
     call: Option<&'a GatedCall>,
     /// What the log is to tell of it.
     detail: Option<Value>,
+    /// Whether it takes something away, so that a store without it is not to be believed.
+    narrows: bool,
 }
 
 impl<'a> Ask<'a> {
     fn of(action: Action) -> Self {
-        Self { action, call: None, detail: None }
+        Self { action, call: None, detail: None, narrows: false }
     }
 
     fn gated(action: Action, call: &'a GatedCall) -> Self {
-        Self { action, call: Some(call), detail: None }
+        Self { action, call: Some(call), detail: None, narrows: false }
+    }
+
+    fn narrowing(self) -> Self {
+        Self { narrows: true, ..self }
     }
 }
 
@@ -143,7 +149,8 @@ impl Engine {
         change: KeyChange,
         call: &GatedCall,
     ) -> Result<Done<KekInfo>, EngineError> {
-        let ask = Ask { detail: Some(change_to_json(&change)), ..Ask::gated(Action::Configure, call) };
+        let (detail, narrows) = (Some(change_to_json(&change)), change.narrows());
+        let ask = Ask { detail, narrows, ..Ask::gated(Action::Configure, call) };
         let configure = |kek: &mut Kek, _, permit| kek.configure(&change, permit).map(|()| kek.info(name));
         self.change(who, name, &ask, |kek| change.is_grave_for(kek), configure).await
     }
@@ -159,7 +166,8 @@ impl Engine {
         min_available: u32,
         call: &GatedCall,
     ) -> Result<Done<KekInfo>, EngineError> {
-        let ask = Ask { detail: Some(json!({ "min_available": min_available })), ..Ask::gated(Action::Trim, call) };
+        let detail = Some(json!({ "min_available": min_available }));
+        let ask = Ask { detail, ..Ask::gated(Action::Trim, call).narrowing() };
         let trim = |kek: &mut Kek, _, permit| kek.trim(min_available, permit).map(|()| kek.info(name));
         // Officers are not asked about what would be refused anyway.
         self.change(who, name, &ask, |kek| kek.trimmable(min_available).is_ok(), trim).await
@@ -174,7 +182,7 @@ impl Engine {
             kek.set_soft_deleted(true, permit);
             Ok(())
         };
-        self.change(who, name, &Ask::of(Action::SoftDelete), |_| false, set_aside).await
+        self.change(who, name, &Ask::of(Action::SoftDelete).narrowing(), |_| false, set_aside).await
     }
 
     /// Takes that back.
@@ -219,11 +227,11 @@ impl Engine {
     }
 
     async fn try_delete(&self, who: &Requester, name: &KekName, ask: &Ask<'_>) -> Result<Done<()>, EngineError> {
-        let Allowed { kek, version, permit: _, receipt, mut edits } =
+        let Allowed { kek, version, what, permit: _, receipt, mut edits } =
             self.allow(who, name, ask, |kek| kek.deletable().is_ok()).await?;
         kek.deletable()?;
         edits.push(Edit { expected: version, item: Item::Kek(name.clone(), None) });
-        self.commit(edits).await?;
+        self.commit_noted(&what, edits).await?;
         Ok(Done { value: (), receipt, existed: false })
     }
 
@@ -246,7 +254,7 @@ impl Engine {
         self.stop_kek(name);
         let (mut permit, mut tries) = (first, Tries::default());
         loop {
-            match self.save_disabled(name, permit).await {
+            match self.save_disabled(&what, name, permit).await {
                 Err(failed) => tries.again(failed).await?,
                 Ok(()) => return Ok(Done { value: (), receipt, existed: false }),
             }
@@ -254,11 +262,10 @@ impl Engine {
         }
     }
 
-    async fn save_disabled(&self, name: &KekName, permit: Permit) -> Result<(), EngineError> {
+    async fn save_disabled(&self, what: &Use, name: &KekName, permit: Permit) -> Result<(), EngineError> {
         let (mut kek, version) = self.read_kek(name).await?.ok_or(KeyringError::Unknown)?;
         kek.set_disabled(true, permit);
-        self.commit(vec![Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) }]).await?;
-        Ok(())
+        self.commit_noted(what, vec![Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) }]).await
     }
 
     /// Rotates what is due, at each interval until the engine is dropped.
@@ -296,7 +303,8 @@ impl Engine {
         let more = Details::at(view.snapshot.generation);
         let (permit, _) = self.permit(&self.itself()?, &what, &verdict, more).await?;
         kek.rotate(now, permit)?;
-        Ok(self.commit(vec![Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) }]).await?)
+        self.commit(vec![Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) }]).await?;
+        Ok(())
     }
 
     /// Reads, decides, writes down, changes, saves; again while others get in between.
@@ -325,10 +333,15 @@ impl Engine {
         is_grave: &(impl Fn(&Kek) -> bool + Sync),
         apply: &(impl Fn(&mut Kek, i64, Permit) -> Result<T, KeyringError> + Sync),
     ) -> Result<Done<T>, EngineError> {
-        let Allowed { mut kek, version, permit, receipt, mut edits } = self.allow(who, name, ask, is_grave).await?;
+        let Allowed { mut kek, version, what, permit, receipt, mut edits } =
+            self.allow(who, name, ask, is_grave).await?;
         let value = apply(&mut kek, self.clock.now_unix_s(), permit)?;
         edits.push(Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) });
-        self.commit(edits).await?;
+        if ask.narrows {
+            self.commit_noted(&what, edits).await?;
+        } else {
+            self.commit(edits).await?;
+        }
         Ok(Done { value, receipt, existed: false })
     }
 
@@ -364,7 +377,7 @@ impl Engine {
         let (kek, version) = found.ok_or(KeyringError::Unknown)?;
         let now = self.clock.now_unix_s();
         let edits = approved.map(|approved| approved.execute(now)).transpose()?;
-        Ok(Allowed { kek, version, permit, receipt, edits: edits.into_iter().collect() })
+        Ok(Allowed { kek, version, what, permit, receipt, edits: edits.into_iter().collect() })
     }
 
     /// The KEK as the store has it, and the version of its record.
@@ -383,6 +396,7 @@ impl Engine {
 struct Allowed {
     kek: Kek,
     version: u64,
+    what: Use,
     permit: Permit,
     receipt: crate::tlog::Receipt,
     /// What has to be stored with the change.

@@ -50,15 +50,15 @@ impl Engine {
         }
         self.stop_principal(principal);
         let item = Item::Revocation(principal.to_owned(), Some(revocation.clone()));
-        let existed = match self.commit(vec![Edit { expected: 0, item }]).await {
+        let existed = match self.commit_noted(&what, vec![Edit { expected: 0, item }]).await {
             Ok(()) => false,
-            // Someone was faster; what the store says counts from now on.
-            Err(StoreError::Conflict) => {
+            // Someone was faster, and noted it; what the store says counts from now on.
+            Err(EngineError::Store(StoreError::Conflict)) => {
                 self.look().await?;
                 self.resume(None, Some(principal));
                 true
             }
-            Err(failed) => return Err(failed.into()),
+            Err(failed) => return Err(failed),
         };
         Ok(Done { value: revocation, receipt, existed })
     }
@@ -201,7 +201,11 @@ impl Engine {
         let more = Details { generation, proposal: counts.then(|| id.to_owned()), detail };
         let (_, receipt) = self.permit(who, &what, &verdict, more).await?;
         let (proposal, version) = voted.ok_or(EngineError::NoSuchProposal)??;
-        self.commit(vec![Edit::proposal(version, proposal.clone())]).await?;
+        let edits = vec![Edit::proposal(version, proposal.clone())];
+        match verb {
+            Verb::Approve => drop(self.commit(edits).await?),
+            Verb::Veto => self.commit_noted(&what, edits).await?,
+        }
         Ok(Done { value: proposal, receipt, existed: true })
     }
 

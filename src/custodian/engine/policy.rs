@@ -158,6 +158,6 @@ impl Engine {
             Edit { expected: in_force.version, item: Item::Policy(next) },
             approved.execute(self.clock.now_unix_s())?,
         ];
-        Ok(self.commit(edits).await?)
+        self.commit_noted(&what, edits).await
     }
 }

@@ -149,11 +149,11 @@ impl Engine {
         self.tell(events);
     }
 
-    /// Changes the store and then the snapshot.
+    /// Changes the store and then the snapshot, and gives the generation with the change.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a record is not as expected any more: nothing was changed. [`StoreError`].
-    pub(super) async fn commit(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, edits: Vec<Edit>) -> Result<u64, StoreError> {
         let encoded: Vec<Encoded> = edits.iter().map(Edit::encode).collect();
         let changes: Vec<_> = encoded.iter().map(Encoded::change).collect();
         let generation = match self.store.change(&changes).await {
@@ -171,14 +171,18 @@ impl Engine {
         };
         let _one_at_a_time = self.reloading.lock().await;
         let before = self.view().snapshot;
-        if let Some(generation) = generation.filter(|generation| *generation == before.generation + 1) {
+        let Some(generation) = generation else {
+            self.reload(u64::MAX).await.inspect_err(|failed| self.halt_if_broken(failed))?;
+            return Ok(self.view().snapshot.generation);
+        };
+        if generation == before.generation + 1 {
             let next = before.after(generation, edits);
             self.replace(&before, next);
-        } else if let Err(failed) = self.reload(generation.unwrap_or(u64::MAX)).await {
+        } else if let Err(failed) = self.reload(generation).await {
             // It is in the store; the next look brings it here.
             self.halt_if_broken(&failed);
         }
-        Ok(())
+        Ok(generation)
     }
 
     /// Whether what was tried is in the store. Keys and signatures in it make sure that it is not someone else's.

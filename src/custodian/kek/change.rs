@@ -37,6 +37,13 @@ impl KeyChange {
             || sets(self.allow_plaintext_backup, kek.allow_plaintext_backup);
         is_grave && kek.minima_after(self).is_ok()
     }
+
+    /// Whether less may be possible afterwards than before.
+    pub fn narrows(&self) -> bool {
+        self.min_decryption_version.is_some()
+            || self.min_encryption_version.is_some()
+            || self.deletion_allowed == Some(false)
+    }
 }
 
 pub(super) fn check_period(period_s: u64) -> Result<(), ChangeRefused> {

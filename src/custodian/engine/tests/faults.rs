@@ -5,13 +5,16 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::custodian::audit::AuditFailed;
 use crate::custodian::barrier::Kind;
-use crate::custodian::kek::DataKeyLen;
+use crate::custodian::engine::edit::{Edit, Item};
+use crate::custodian::kek::{DataKeyLen, KeyChange};
+use crate::custodian::revocation::Revocation;
 use crate::tlog::LogError;
 
 on_both!(
     a_log_that_cannot_be_written_stops_everything,
     a_log_that_hangs_is_given_up_in_time,
     a_store_that_was_put_back_is_not_opened,
+    what_cannot_be_noted_is_done_and_not_reported_as_done,
     a_log_that_was_cut_or_is_another_is_not_opened,
     a_store_that_goes_back_under_way_stops_everything,
     an_end_between_log_and_store_leaves_both_consistent,
@@ -74,17 +77,44 @@ async fn a_store_that_was_put_back_is_not_opened(database: Database) {
     let root = make(&database).await;
     let custodian = Custodian::open(&database, &root, "custodian-1").await;
     custodian.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
-    let backup = rows(&database).await;
-    custodian.engine.disable(&proxy(), &kek()).await.expect("disables");
-    // Whatever is logged after the change names its generation.
-    custodian.engine.key(&proxy(), &kek()).await.expect("reads");
-    let folder = custodian.crash();
-    put_back(&database, backup).await;
-    let sql = database.again(settings()).await.expect("opens");
-    let refused = Custodian::open_in(folder, sql, &root, "custodian-1", patient()).await.err();
-    let refused = refused.expect("is old");
-    assert!(matches!(refused, AuditOpenError::StoreIsOld { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("Put the newest store in place"));
+    let mut custodian = custodian;
+    // Back by exactly one change, with nothing after it.
+    for change in ["configure", "soft-delete", "disable"] {
+        let (backup, engine) = (rows(&database).await, Arc::clone(&custodian.engine));
+        match change {
+            "configure" => {
+                let narrower = KeyChange { min_encryption_version: Some(1), ..KeyChange::default() };
+                drop(engine.configure(&proxy(), &kek(), narrower, &call("config")).await.expect("configures"));
+            }
+            "soft-delete" => drop(engine.soft_delete(&proxy(), &kek()).await.expect("sets aside")),
+            _ => drop(engine.disable(&proxy(), &kek()).await.expect("disables")),
+        }
+        drop(engine);
+        let (newest, folder) = (rows(&database).await, custodian.crash());
+        put_back(&database, backup).await;
+        let open = async || {
+            let sql = database.again(settings()).await.expect("opens");
+            Custodian::open_in(Arc::clone(&folder), sql, &root, "custodian-1", patient()).await
+        };
+        let refused = open().await.err().expect("is old");
+        assert!(matches!(refused, AuditOpenError::StoreIsOld { .. }), "{change}: {refused:?}");
+        assert!(refused.to_string().contains("Put the newest store in place"));
+        put_back(&database, newest).await;
+        custodian = open().await.expect("the newest");
+    }
+}
+
+async fn what_cannot_be_noted_is_done_and_not_reported_as_done(database: Database) {
+    let custodian = Custodian::new(&database).await;
+    let engine = &custodian.engine;
+    let what = Use::of_custodian(Action::Revoke).about("mallory");
+    let by = SpiffeId::parse("spiffe://example.org/region/us/officer/rita").expect("legal");
+    let revocation = Revocation::new("mallory", by, "", 1).expect("legal");
+    custodian.disk.full.store(true, Ordering::SeqCst);
+    let item = Item::Revocation("mallory".to_owned(), Some(revocation));
+    let reported = engine.commit_noted(&what, vec![Edit { expected: 0, item }]).await;
+    assert!(matches!(reported, Err(EngineError::Audit(_))), "{reported:?}");
+    assert!(engine.view().is_revoked("mallory"));
 }
 
 async fn a_log_that_was_cut_or_is_another_is_not_opened(database: Database) {
