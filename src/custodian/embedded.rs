@@ -186,7 +186,7 @@ impl Embedded {
 impl From<EngineError> for CustodyError {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Denied | EngineError::ContextOfOther => Self::Denied,
+            EngineError::Denied | EngineError::DeniedTooOften | EngineError::ContextOfOther => Self::Denied,
             EngineError::Keyring(KeyringError::Unknown) => Self::UnknownKek,
             EngineError::Keyring(KeyringError::Disabled | KeyringError::SoftDeleted) => Self::Disabled,
             EngineError::Keyring(KeyringError::VersionTooOld) => Self::VersionTooOld,

@@ -10,6 +10,7 @@
 
 mod clock;
 mod decide;
+mod denials;
 mod edit;
 mod error;
 mod events;
@@ -44,6 +45,7 @@ use super::store::{SealedStore, StoreError};
 
 use clock::Clock;
 use decide::allowed_itself;
+use denials::Denials;
 use ledger::Ledger;
 use refresh::{Stopped, View};
 use snapshot::Snapshot;
@@ -180,6 +182,7 @@ pub struct Engine {
     events: broadcast::Sender<Event>,
     ledger: Ledger,
     turns: Turns,
+    denials: Denials,
     started: Instant,
     /// When the store was last seen, in milliseconds since `started`.
     seen_ms: AtomicU64,
@@ -224,6 +227,7 @@ impl Engine {
             view: RwLock::new(View { snapshot, stopped: Arc::new(Stopped::default()) }),
             events: broadcast::Sender::new(EVENTS_MAX),
             turns: Turns::new(),
+            denials: Denials::default(),
             started: began,
             seen_ms: AtomicU64::new(0),
             halted: AtomicBool::new(false),
@@ -292,9 +296,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; the log is whole all the same.
     pub async fn close(&self) -> Result<(), EngineError> {
+        let told = self.tell_left_out(true).await;
         let closed = self.audit.log().close().await;
         let noted = self.audit.note(&self.store).await;
         closed.map_err(super::audit::AuditFailed::from)?;
+        told?;
         Ok(noted.map_err(|failed: StoreError| failed)?)
     }
 }

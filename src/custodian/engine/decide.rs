@@ -4,6 +4,7 @@
 
 use std::cell::LazyCell;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use crate::custody::reason::Reason;
 use crate::names::KekName;
 use crate::tlog::Receipt;
 
+use super::denials::LeftOut;
 use super::edit::Edit;
 use super::refresh::View;
 use super::{Engine, EngineError, EngineSettings};
@@ -77,7 +79,7 @@ impl Engine {
     /// Writes the decision down, and gives leave for what is allowed.
     ///
     /// # Errors
-    /// [`EngineError::Denied`], [`EngineError::Audit`].
+    /// [`EngineError::Denied`], [`EngineError::DeniedTooOften`], [`EngineError::Audit`].
     pub(super) async fn permit(
         &self,
         who: &Requester,
@@ -85,6 +87,12 @@ impl Engine {
         verdict: &Verdict,
         more: Details,
     ) -> Result<(Permit, Receipt), EngineError> {
+        if verdict.decision == Decision::Deny {
+            if !self.denials.has_room(&who.id, Instant::now()) {
+                return Err(EngineError::DeniedTooOften);
+            }
+            self.tell_left_out(false).await?;
+        }
         let (permit, receipt) = self.audit.record(who, what, verdict, more).await?;
         Ok((permit.ok_or(EngineError::Denied)?, receipt))
     }
@@ -113,6 +121,19 @@ impl Engine {
         let generation = self.commit(edits).await?;
         let noted = Use { action: Action::Note, ..what.clone() };
         self.write_note(&noted, generation, json!({ "done": what.action.as_str() })).await
+    }
+
+    /// Writes down how many refusals were left out, where there is room again, or at the end.
+    ///
+    /// # Errors
+    /// [`EngineError::Audit`].
+    pub(super) async fn tell_left_out(&self, at_end: bool) -> Result<(), EngineError> {
+        for LeftOut { of, count } in self.denials.take_left_out(Instant::now(), at_end) {
+            let what = Use { subject: of.map(|id| id.as_str().to_owned()), ..Use::of_custodian(Action::Note) };
+            let generation = self.view().snapshot.generation;
+            self.write_note(&what, generation, json!({ "left_out": count })).await?;
+        }
+        Ok(())
     }
 
     /// Writes down what the custodian has to tell of itself.

@@ -17,6 +17,9 @@ pub enum EngineError {
     /// Policy, or a rule above it, says no.
     #[error("permission denied")]
     Denied,
+    /// It was refused without being written down one by one, because so much was refused before. Trying again later helps nothing but that.
+    #[error("permission denied too often")]
+    DeniedTooOften,
     /// A branch key's context names the writer domain of someone else, or such a key was not to be made by the custodian itself.
     #[error("the context is a branch key's that is not the requester's to make")]
     ContextOfOther,

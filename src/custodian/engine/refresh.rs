@@ -255,6 +255,9 @@ impl Engine {
             if engine.halted.load(Ordering::Acquire) {
                 continue;
             }
+            if let Err(failed) = engine.tell_left_out(false).await {
+                tracing::warn!(cause = %failed, "the audit log could not be told how many refusals were left out");
+            }
             if let Err(failed) = engine.audit.note(&engine.store).await {
                 engine.halt_if_broken(&failed);
                 tracing::warn!(cause = %failed, "the store could not be told how far the audit log is");

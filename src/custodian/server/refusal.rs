@@ -32,6 +32,7 @@ pub(super) fn failure(error: &EngineError, asked: Asked, kek: Option<&KekName>) 
     match error {
         EngineError::Keyring(error) => of_keyring(error, asked, kek),
         EngineError::Denied | EngineError::ContextOfOther => Failure::denied(),
+        EngineError::DeniedTooOften => Failure::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
         EngineError::Gated { proposal_id } => Failure {
             data: Some(json!({ "proposal_id": proposal_id })),
             ..Failure::new(StatusCode::FORBIDDEN, "approval required")

@@ -13,6 +13,7 @@ use crate::tlog::LogError;
 on_both!(
     a_log_that_cannot_be_written_stops_everything,
     a_log_that_hangs_is_given_up_in_time,
+    refusals_do_not_fill_the_log,
     a_store_that_was_put_back_is_not_opened,
     what_cannot_be_noted_is_done_and_not_reported_as_done,
     a_log_that_was_cut_or_is_another_is_not_opened,
@@ -53,6 +54,31 @@ async fn a_log_that_hangs_is_given_up_in_time(database: Database) {
     custodian.disk.hang.store(false, Ordering::SeqCst);
     assert!(!custodian.engine.key(&proxy(), &kek()).await.expect("goes on").value.disabled);
     assert!(!custodian.engine.view().is_stopped(&kek()));
+}
+
+async fn refusals_do_not_fill_the_log(database: Database) {
+    let custodian = Custodian::new(&database).await;
+    let (engine, stranger) = (&custodian.engine, who("sg/proxy/p9"));
+    let mut not_written = 0;
+    for _ in 0..100 {
+        match engine.key(&stranger, &kek()).await {
+            Err(EngineError::Denied) => {}
+            Err(EngineError::DeniedTooOften) => not_written += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((20..=40).contains(&not_written), "{not_written}");
+    engine.key(&proxy(), &kek()).await.expect("others go on");
+    let of_stranger = async || {
+        let log = custodian.log().await;
+        log.iter().filter(|entry| entry["principal"] == stranger.id.as_str()).count()
+    };
+    assert_eq!(of_stranger().await, 100 - not_written);
+    engine.tell_left_out(true).await.expect("tells");
+    let log = custodian.log().await;
+    let note = log.last().expect("an entry");
+    assert_eq!((&note["action"], &note["subject"]), (&"note".into(), &stranger.id.as_str().into()));
+    assert_eq!(note["detail"]["left_out"], not_written);
 }
 
 /// All rows of all records.
