@@ -23,6 +23,9 @@ pub enum EngineError {
     /// A branch key's context names the writer domain of someone else, or such a key was not to be made by the custodian itself.
     #[error("the context is a branch key's that is not the requester's to make")]
     ContextOfOther,
+    /// A branch key is bound to its context, which only a derived KEK does.
+    #[error("branch keys need a KEK that is derived")]
+    NotDerived,
     /// Two people have to approve it. The same call by the same requester does it once they have.
     #[error("approval required")]
     Gated {

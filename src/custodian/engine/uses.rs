@@ -92,6 +92,10 @@ impl Engine {
         let version = version.or(latest);
         let asked = Asked { action: Action::Generate, name, version, context: &context };
         let allowed = self.allow_use(who, &asked, bound, broken).await?;
+        // Where it is not, each branch key would open in the place of each other one.
+        if allowed.branch.is_some() && !allowed.kek.value.is_derived() {
+            return Err(EngineError::NotDerived);
+        }
         // The requester chooses the id. Under one that is known, the ledger would keep the other key and never this one.
         if let Some(branch) = &allowed.branch
             && !self.store.branch(branch.id).await?.is_empty()

@@ -59,7 +59,8 @@ pub(super) fn failure(error: &EngineError, asked: Asked, kek: Option<&KekName>) 
             | ApprovalError::OtherCertificate
             | ApprovalError::NotTheRequester,
         ) => Failure::new(StatusCode::FORBIDDEN, error.to_string()),
-        EngineError::Approval(_)
+        EngineError::NotDerived
+        | EngineError::Approval(_)
         | EngineError::Proposal(_)
         | EngineError::Grant(_)
         | EngineError::Revocation(_)

@@ -4,6 +4,7 @@ use super::*;
 use crate::custodian::kek::{Ciphertext, DataKeyLen, KeyringError};
 
 on_both!(
+    branch_keys_need_a_derived_kek,
     branch_keys_open_under_their_own_context_and_are_in_the_ledger,
     every_use_is_logged_first_and_a_denied_one_is_not_made,
     a_write_only_principal_makes_keys_of_its_own_domain_only,
@@ -190,4 +191,15 @@ async fn many_at_once_neither_fail_nor_starve(database: Database) {
     }
     let counted = custodian.engine.store.count_branches(&kek()).await.expect("counts");
     assert_eq!(counted.iter().map(|(_, count)| count).sum::<u64>(), 30 * 40);
+}
+
+async fn branch_keys_need_a_derived_kek(database: Database) {
+    let custodian = Custodian::new(&database).await;
+    let (engine, plain) = (&custodian.engine, KekName::new("plain").expect("legal"));
+    engine.create(&proxy(), &plain, KeyOptions::default()).await.expect("creates");
+    let refused = engine.generate(&proxy(), &plain, DataKeyLen::Bits256, for_branch("proxy/us", 1)).await;
+    assert!(matches!(refused, Err(EngineError::NotDerived)), "{refused:?}");
+    assert!(engine.store.branch(BranchId::from_bytes([1; 16])).await.expect("reads").is_empty());
+    let other = GenerateRequest { context: b"something else".to_vec(), ..GenerateRequest::default() };
+    engine.generate(&proxy(), &plain, DataKeyLen::Bits256, other).await.expect("is no branch key");
 }
