@@ -269,6 +269,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::custodian::engine::GatedCall;
     use crate::custodian::kek::KeyOptions;
     use crate::custody::derivation::prove_derivation;
     use crate::custody::directory::MemoryDirectory;
@@ -296,7 +297,8 @@ mod tests {
         let who = embedded.requester().expect("random");
         for kek in keks {
             let derived = KeyOptions { derived: true, ..KeyOptions::default() };
-            embedded.engine().create(&who, kek, derived).await.expect("creates");
+            let call = GatedCall { method: "POST", path: String::new(), body: String::new() };
+            embedded.engine().create(&who, kek, derived, &call).await.expect("creates");
         }
         embedded
     }

@@ -349,7 +349,7 @@ async fn on_engine(
         Route::Rewrap(kek) => transit::perform(engine, who, Rewrap, kek, body).await,
         Route::DataKey { kek, plaintext } => transit::data_key(engine, who, kek, *plaintext, body).await,
         Route::ListKeys => keys::list(engine, who).await,
-        Route::CreateKey(kek) => keys::create(engine, who, kek, body).await,
+        Route::CreateKey(kek) => keys::create(engine, who, kek, body, &gated("POST")).await,
         Route::ReadKey(kek) => keys::read(engine, who, kek).await,
         Route::DeleteKey(kek) => keys::delete(engine, who, kek, &gated("DELETE")).await,
         Route::ConfigureKey(kek) => keys::configure(engine, who, kek, body, &gated("POST")).await,

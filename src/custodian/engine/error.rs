@@ -17,7 +17,7 @@ pub enum EngineError {
     /// Policy, or a rule above it, says no.
     #[error("permission denied")]
     Denied,
-    /// It was refused without being written down one by one, because so much was refused before. Trying again later helps nothing but that.
+    /// It was refused without being written down one by one, because the requester was refused so often before.
     #[error("permission denied too often")]
     DeniedTooOften,
     /// A branch key's context names the writer domain of someone else, or such a key was not to be made by the custodian itself.

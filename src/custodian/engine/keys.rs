@@ -56,7 +56,7 @@ impl<'a> Ask<'a> {
 }
 
 impl Engine {
-    /// Makes a KEK. One that exists is left as it is and told about.
+    /// Makes a KEK. One that exists is left as it is and told about. One that lets the key out has to be approved.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -65,12 +65,13 @@ impl Engine {
         who: &Requester,
         name: &KekName,
         options: KeyOptions,
+        call: &GatedCall,
     ) -> Result<Done<KekInfo>, EngineError> {
         let labels = options.labels.with_defaults(&self.settings.default_labels)?;
         let options = KeyOptions { labels, ..options };
         let mut tries = Tries::default();
         loop {
-            match self.try_create(who, name, &options).await {
+            match self.try_create(who, name, &options, call).await {
                 Err(failed) => tries.again(failed).await?,
                 done => return done,
             }
@@ -82,13 +83,27 @@ impl Engine {
         who: &Requester,
         name: &KekName,
         options: &KeyOptions,
+        call: &GatedCall,
     ) -> Result<Done<KekInfo>, EngineError> {
-        let view = self.fresh()?;
+        let mut view = self.fresh()?;
         let found = self.read_kek(name).await?;
         let labels = found.as_ref().map_or(&options.labels, |(kek, _)| kek.labels());
         let what = Use::of_kek(Action::Create, name, Some(KekVersion::FIRST), labels);
         let verdict = self.decide(&view, who, &what, None);
-        let more = Details { detail: Some(options_to_json(options)), ..Details::at(view.snapshot.generation) };
+        let mut approved = None;
+        if options.is_grave() && found.is_none() && verdict.decision == Decision::Allow {
+            // The approvals may have come by another custodian a moment ago.
+            self.look().await?;
+            view = self.fresh()?;
+            let gated =
+                Gated { call, requester: Some(&who.id), kek: Some(name), version: Some(KekVersion::FIRST) };
+            match self.gate(&view, gated) {
+                Gate::Open(open) => approved = Some(open),
+                Gate::Closed(_) => return Err(self.refuse_unapproved(who, &what, &verdict, gated).await),
+            }
+        }
+        let (generation, proposal) = (view.snapshot.generation, approved.as_ref().map(|approved| approved.id()));
+        let more = Details { generation, proposal, detail: Some(options_to_json(options)) };
         let (permit, receipt) = self.permit(who, &what, &verdict, more).await?;
         if let Some((kek, _)) = found {
             return Ok(Done { value: kek.info(name), receipt, existed: true });
@@ -96,9 +111,12 @@ impl Engine {
         if view.snapshot.keks.len() >= KEKS_MAX {
             return Err(KeyringError::TooMany.into());
         }
-        let kek = Kek::create(options, self.clock.now_unix_s(), permit)?;
+        let now = self.clock.now_unix_s();
+        let kek = Kek::create(options, now, permit)?;
         let info = kek.info(name);
-        self.commit(vec![Edit { expected: 0, item: Item::Kek(name.clone(), Some(kek)) }]).await?;
+        let mut edits = vec![Edit { expected: 0, item: Item::Kek(name.clone(), Some(kek)) }];
+        edits.extend(approved.map(|approved| approved.execute(now)).transpose()?);
+        self.commit(edits).await?;
         Ok(Done { value: info, receipt, existed: false })
     }
 

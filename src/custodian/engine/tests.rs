@@ -138,7 +138,7 @@ impl Custodian {
     async fn new(database: &Database) -> Self {
         let root = make(database).await;
         let custodian = Self::open(database, &root, "custodian-1").await;
-        custodian.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+        custodian.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
         custodian
     }
 

@@ -3,7 +3,7 @@
 use crate::names::KekVersion;
 
 use super::cipher::Material;
-use super::{ChangeRefused, Kek, KeyringError, Permit, VERSIONS_MAX, Version};
+use super::{ChangeRefused, Kek, KeyOptions, KeyringError, Permit, VERSIONS_MAX, Version};
 
 /// The shortest rotation period.
 pub const AUTO_ROTATE_MIN_S: u64 = 3600;
@@ -43,6 +43,14 @@ impl KeyChange {
         self.min_decryption_version.is_some()
             || self.min_encryption_version.is_some()
             || self.deletion_allowed == Some(false)
+    }
+}
+
+impl KeyOptions {
+    /// Whether it lets the key or copies of it out: what two people have to agree on. As in a change, nobody is asked about what would be
+    /// refused anyway.
+    pub fn is_grave(&self) -> bool {
+        (self.exportable || self.allow_plaintext_backup) && check_period(self.auto_rotate_period_s).is_ok()
     }
 }
 

@@ -96,9 +96,10 @@ pub(super) async fn create(
     who: &Requester,
     kek: &KekName,
     body: &Object<'_>,
+    call: &GatedCall,
 ) -> Result<Answer, Failure> {
     let options = options(body)?;
-    let done = engine.create(who, kek, options).await;
+    let done = engine.create(who, kek, options, call).await;
     let existed = done.as_ref().is_ok_and(|done| done.existed);
     let warning = existed.then(|| format!("key {kek} already existed"));
     Ok(answer(done, Asked::Other, kek)?.with_warnings(warning).with_warnings(body.warning(CREATE_FIELDS)))

@@ -67,7 +67,8 @@ async fn open(folder: &TempDir, keks: &[&str]) -> Embedded {
     let who = embedded.requester().expect("random");
     for name in keks {
         let derived = KeyOptions { derived: true, ..KeyOptions::default() };
-        embedded.engine().create(&who, &kek(name), derived).await.expect("creates");
+        let call = GatedCall { method: "POST", path: String::new(), body: String::new() };
+        embedded.engine().create(&who, &kek(name), derived, &call).await.expect("creates");
     }
     embedded
 }

@@ -10,6 +10,7 @@ on_both!(
     what_is_there_is_told_and_left_alone,
     a_kek_that_is_due_is_rotated_by_itself,
     a_grave_change_needs_two_officers_and_runs_once,
+    a_kek_that_lets_the_key_out_needs_two_officers,
     approvals_are_for_the_key_and_policy_as_they_were,
     of_two_identical_calls_at_once_one_runs,
 );
@@ -17,7 +18,7 @@ on_both!(
 async fn changes_outlive_the_engine(database: Database) {
     let root = make(&database).await;
     let first = Custodian::open(&database, &root, "custodian-1").await;
-    first.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    first.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     first.engine.rotate(&proxy(), &kek()).await.expect("rotates");
     let change = KeyChange { min_encryption_version: Some(2), ..KeyChange::default() };
     first.engine.configure(&proxy(), &kek(), change, &call("config")).await.expect("not grave");
@@ -36,7 +37,7 @@ async fn two_custodians_that_rotate_one_key_at_once_both_do(database: Database) 
     let root = make(&database).await;
     let one = Custodian::open(&database, &root, "custodian-1").await;
     let two = Custodian::open(&database, &root, "custodian-2").await;
-    one.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    one.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     let mut tasks = tokio::task::JoinSet::new();
     for custodian in [&one, &two] {
         for _ in 0..4 {
@@ -57,7 +58,7 @@ async fn two_custodians_that_rotate_one_key_at_once_both_do(database: Database) 
 async fn what_is_there_is_told_and_left_alone(database: Database) {
     let custodian = Custodian::new(&database).await;
     custodian.engine.rotate(&proxy(), &kek()).await.expect("rotates");
-    let again = custodian.engine.create(&proxy(), &kek(), derived()).await.expect("tells");
+    let again = custodian.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("tells");
     assert!(again.existed && again.value.latest.number() == 2);
     let unknown = KekName::new("nothing").expect("legal");
     let refused = custodian.engine.rotate(&proxy(), &unknown).await;
@@ -155,7 +156,7 @@ async fn of_two_identical_calls_at_once_one_runs(database: Database) {
     let two = Custodian::open(&database, &root, "custodian-2").await;
     let officers = Officers::new();
     let rita = officers.rita.asks();
-    one.engine.create(&rita, &kek(), derived()).await.expect("creates");
+    one.engine.create(&rita, &kek(), derived(), &call("create")).await.expect("creates");
     one.engine.disable(&rita, &kek()).await.expect("disables");
     let id = proposal_of(one.engine.enable(&rita, &kek(), &call("enable")).await);
     two.engine.look().await.expect("looks");
@@ -170,4 +171,27 @@ async fn of_two_identical_calls_at_once_one_runs(database: Database) {
     assert!(matches!(&other, EngineError::Gated { proposal_id } if *proposal_id != id), "{other:?}");
     one.engine.look().await.expect("looks");
     assert!(!one.engine.key(&rita, &kek()).await.expect("reads").value.disabled);
+}
+
+async fn a_kek_that_lets_the_key_out_needs_two_officers(database: Database) {
+    let custodian = Custodian::new(&database).await;
+    let (engine, officers) = (&custodian.engine, Officers::new());
+    let open = [
+        ("exportable", KeyOptions { exportable: true, ..KeyOptions::default() }),
+        ("backup", KeyOptions { allow_plaintext_backup: true, ..KeyOptions::default() }),
+    ];
+    for (name, options) in open {
+        let (name, call) = (KekName::new(name).expect("legal"), call(name));
+        let create = async || engine.create(&officers.rita.asks(), &name, options.clone(), &call).await;
+        let id = proposal_of(create().await);
+        assert!(engine.glance(&name).is_none(), "not yet");
+        approve(engine, &officers.alice, &id).await.expect("approves");
+        assert_eq!(proposal_of(create().await), id);
+        approve(engine, &officers.bob, &id).await.expect("approves");
+        let other = engine.create(&officers.alice.asks(), &name, options.clone(), &call).await;
+        assert_ne!(proposal_of(other), id, "of another requester");
+        let made = create().await.expect("creates");
+        assert!(!made.existed && (made.value.exportable || made.value.allow_plaintext_backup));
+        assert!(create().await.expect("is there").existed);
+    }
 }

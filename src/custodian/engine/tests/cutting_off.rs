@@ -14,7 +14,7 @@ async fn what_one_disables_the_other_refuses_within_a_second(database: Database)
     let root = make(&database).await;
     let one = Custodian::open(&database, &root, "custodian-1").await;
     let two = Custodian::open(&database, &root, "custodian-2").await;
-    one.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    one.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     assert!(within(Duration::from_secs(5), || two.engine.view().snapshot.keks.contains_key(&kek())).await);
     let mut events = two.engine.watch(&proxy()).await.expect("watches").value;
     one.engine.disable(&proxy(), &kek()).await.expect("disables");
@@ -35,7 +35,7 @@ async fn off_is_off_also_when_it_cannot_be_saved(database: Database) {
     let root = make(&database).await;
     let sql = database.again(impatient()).await.expect("opens");
     let custodian = Custodian::open_with(Arc::clone(&sql), &root, "custodian-1", patient()).await;
-    custodian.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    custodian.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     sql_close(&sql).await;
     let refused = custodian.engine.disable(&proxy(), &kek()).await;
     assert!(matches!(refused, Err(EngineError::Store(StoreError::Unavailable(_)))), "{refused:?}");
@@ -63,7 +63,7 @@ async fn without_the_store_no_key_is_used_and_it_goes_on_by_itself(database: Dat
     let hasty = EngineSettings { store_grace: Duration::from_millis(500), ..patient() };
     let custodian = Custodian::open_with(Arc::clone(&sql), &root, "custodian-1", hasty).await;
     let engine = &custodian.engine;
-    engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     assert!(within(Duration::from_secs(10), || engine.health().store_ok).await);
     // As a network that is cut: nothing comes back from the store.
     engine.hold_looking(true);

@@ -102,7 +102,7 @@ async fn put_back(database: &Database, backup: Vec<(Kind, Vec<crate::custodian::
 async fn a_store_that_was_put_back_is_not_opened(database: Database) {
     let root = make(&database).await;
     let custodian = Custodian::open(&database, &root, "custodian-1").await;
-    custodian.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    custodian.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     let mut custodian = custodian;
     // Back by exactly one change, with nothing after it.
     for change in ["configure", "soft-delete", "disable"] {
@@ -146,7 +146,7 @@ async fn what_cannot_be_noted_is_done_and_not_reported_as_done(database: Databas
 async fn a_log_that_was_cut_or_is_another_is_not_opened(database: Database) {
     let root = make(&database).await;
     let custodian = Custodian::open(&database, &root, "custodian-1").await;
-    custodian.engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    custodian.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     custodian.engine.close().await.expect("closes");
     drop(custodian);
     let open = async |instance: &str| {
@@ -166,7 +166,7 @@ async fn a_store_that_goes_back_under_way_stops_everything(database: Database) {
     let root = make(&database).await;
     let custodian = Custodian::open(&database, &root, "custodian-1").await;
     let engine = &custodian.engine;
-    engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+    engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
     let backup = rows(&database).await;
     engine.disable(&proxy(), &kek()).await.expect("disables");
     put_back(&database, backup).await;
@@ -188,7 +188,7 @@ async fn an_end_between_log_and_store_leaves_both_consistent(database: Database)
         let custodian = Custodian::open_in(folder, sql, &root, "custodian-1", patient()).await.expect("opens");
         let engine = &custodian.engine;
         if life == 0 {
-            engine.create(&proxy(), &kek(), derived()).await.expect("creates");
+            engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
         }
         custodian.disk.life.store(life, Ordering::SeqCst);
         let before = engine.key_version();

@@ -196,7 +196,7 @@ async fn many_at_once_neither_fail_nor_starve(database: Database) {
 async fn branch_keys_need_a_derived_kek(database: Database) {
     let custodian = Custodian::new(&database).await;
     let (engine, plain) = (&custodian.engine, KekName::new("plain").expect("legal"));
-    engine.create(&proxy(), &plain, KeyOptions::default()).await.expect("creates");
+    engine.create(&proxy(), &plain, KeyOptions::default(), &call("create")).await.expect("creates");
     let refused = engine.generate(&proxy(), &plain, DataKeyLen::Bits256, for_branch("proxy/us", 1)).await;
     assert!(matches!(refused, Err(EngineError::NotDerived)), "{refused:?}");
     assert!(engine.store.branch(BranchId::from_bytes([1; 16])).await.expect("reads").is_empty());
