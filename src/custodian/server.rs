@@ -185,8 +185,10 @@ impl Server {
         let Ok(Some(place)) = timeout(PLACE_TIMEOUT, self.places.take(&who.id)).await else {
             return (name, Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once")));
         };
-        let done = self.dispatch(call, &who, &route, body).await;
-        drop(place);
+        let mut done = self.dispatch(call, &who, &route, body).await;
+        if let Ok(answer @ Answer { content: Content::Raw { .. }, .. }) = &mut done {
+            answer.place = Some(place);
+        }
         (name, done)
     }
 

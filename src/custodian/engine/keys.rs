@@ -95,8 +95,7 @@ impl Engine {
             // The approvals may have come by another custodian a moment ago.
             self.look().await?;
             view = self.fresh()?;
-            let gated =
-                Gated { call, requester: Some(&who.id), kek: Some(name), version: Some(KekVersion::FIRST) };
+            let gated = Gated { call, requester: Some(&who.id), kek: Some(name), version: Some(KekVersion::FIRST) };
             match self.gate(&view, gated) {
                 Gate::Open(open) => approved = Some(open),
                 Gate::Closed(_) => return Err(self.refuse_unapproved(who, &what, &verdict, gated).await),

@@ -2,16 +2,21 @@
 //!
 //! **Invariant:** each answer is marked `Cache-Control: no-store`; what has a key in it is zeroized once it has been sent.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::places::Place;
 use crate::net::BoxError;
 use crate::tlog::Receipt;
 
@@ -22,6 +27,8 @@ pub(super) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 pub(super) const RECEIPT_HEADER: &str = "x-claviger-receipt";
 /// Most receipts with one answer: those of the batch's first items.
 const RECEIPTS_MAX: usize = 64;
+/// Bytes of a piece of a large answer.
+const PIECE: usize = 64 << 10;
 /// Names the request.
 pub(super) const REQUEST_ID_HEADER: &str = "x-claviger-request-id";
 
@@ -50,12 +57,14 @@ pub(super) struct Answer {
     pub(super) warnings: Vec<String>,
     /// Where the audit log tells of it; several for a batch.
     pub(super) receipts: Vec<Receipt>,
+    /// The request's place, kept until a large answer is sent.
+    pub(super) place: Option<Place>,
 }
 
 impl Answer {
     pub(super) fn new(content: Content) -> Self {
         let status = if matches!(content, Content::Nothing) { StatusCode::NO_CONTENT } else { StatusCode::OK };
-        Self { status, content, warnings: Vec::new(), receipts: Vec::new() }
+        Self { status, content, warnings: Vec::new(), receipts: Vec::new(), place: None }
     }
 
     pub(super) fn data(data: Value) -> Self {
@@ -179,6 +188,31 @@ impl AsRef<[u8]> for Sent {
     }
 }
 
+/// A large body, which goes out in pieces: the next one when there is room for it, so that all of it is here until nearly all was sent.
+struct Pieces {
+    rest: Bytes,
+    /// Whoever does not take the answer keeps the place, and cannot ask for more and more.
+    _place: Option<Place>,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let length = self.rest.len().min(PIECE);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
 fn full(bytes: Bytes) -> ResponseBody {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
@@ -190,8 +224,8 @@ fn empty() -> ResponseBody {
 /// The response of a request that is named `request_id`. A bodiless one is for `HEAD`.
 pub(super) fn respond(done: Result<Answer, Failure>, request_id: &str, bodiless: bool) -> Response<ResponseBody> {
     let (status, content_type, body, receipts) = match done {
-        Ok(Answer { status, content, warnings, receipts }) => {
-            let (content_type, body) = body_of(content, &warnings, request_id);
+        Ok(Answer { status, content, warnings, receipts, place }) => {
+            let (content_type, body) = body_of(content, &warnings, request_id, place);
             (status, content_type, body, receipts)
         }
         Err(failure) => {
@@ -226,7 +260,12 @@ fn line(value: &Value) -> Bytes {
     bytes.into()
 }
 
-fn body_of(content: Content, warnings: &[String], request_id: &str) -> (&'static str, ResponseBody) {
+fn body_of(
+    content: Content,
+    warnings: &[String],
+    request_id: &str,
+    place: Option<Place>,
+) -> (&'static str, ResponseBody) {
     const JSON: &str = "application/json";
     match content {
         Content::Nothing => (JSON, empty()),
@@ -234,7 +273,9 @@ fn body_of(content: Content, warnings: &[String], request_id: &str) -> (&'static
         Content::Secret(data) => (JSON, full(secret_envelope(request_id, &data, warnings, None))),
         Content::Auth(auth) => (JSON, full(secret_envelope(request_id, &null(), warnings, Some(&auth)))),
         Content::Bare(value) => (JSON, full(line(&value))),
-        Content::Raw { content_type, bytes } => (content_type, full(bytes.into())),
+        Content::Raw { content_type, bytes } => {
+            (content_type, Pieces { rest: bytes.into(), _place: place }.boxed_unsync())
+        }
         Content::Stream { content_type, body } => (content_type, body),
     }
 }
@@ -270,7 +311,9 @@ fn secret_envelope(request_id: &str, data: &SecretJson, warnings: &[String], aut
 
 #[cfg(test)]
 mod tests {
+    use super::super::places::Places;
     use super::*;
+    use crate::custodian::identity::SpiffeId;
 
     async fn body(response: Response<ResponseBody>) -> String {
         let bytes = response.into_body().collect().await.expect("in memory").to_bytes();
@@ -330,6 +373,29 @@ mod tests {
         assert_eq!((response.status().as_u16(), body(response).await.as_str()), (204, ""));
         let response = respond(Err(Failure::sealed()), id(), true);
         assert_eq!((response.status().as_u16(), body(response).await.as_str()), (503, ""));
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_keeps_its_place_until_it_is_sent() {
+        let (places, client) = (Places::new(1, 1), SpiffeId::parse("spiffe://example.org/region/us/proxy/p1"));
+        let client = client.expect("legal");
+        let answer = || {
+            let bytes = vec![7; 2 * PIECE + 1];
+            let place = places.try_take(&client);
+            assert!(place.is_some());
+            Answer { place, ..Answer::new(Content::Raw { content_type: "text/plain", bytes }) }
+        };
+        let mut response = respond(Ok(answer()), id(), false);
+        assert_eq!(response.body().size_hint().exact(), Some(2 * PIECE as u64 + 1));
+        let mut taken = 0;
+        while let Some(frame) = response.body_mut().frame().await {
+            assert!(places.try_take(&client).is_none(), "after {taken} bytes");
+            taken += frame.expect("in memory").into_data().expect("data").len();
+        }
+        assert_eq!(taken, 2 * PIECE + 1);
+        drop(response);
+        drop(respond(Ok(answer()), id(), false));
+        assert!(places.try_take(&client).is_some(), "also of what nobody takes");
     }
 
     #[test]
