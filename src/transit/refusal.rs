@@ -66,6 +66,8 @@ pub(super) fn refusal(status: StatusCode, texts: &[String]) -> Failed {
         400 | 403 => of_texts(status, texts),
         401 => Failed::settled(CustodyError::Denied),
         404 => Failed::settled(TransitError::NoRoute.malformed()),
+        // Our custodian, to whom it has refused too much of late to write it down.
+        429 if texts.iter().any(|text| text.contains("permission denied")) => Failed::settled(CustodyError::Denied),
         408 | 412 | 429 | 472 | 473 => Failed::elsewhere(unavailable.unreachable()),
         503 if texts.iter().any(|text| text.contains("sealed")) => Failed::elsewhere(CustodyError::Sealed),
         500..=599 => Failed::elsewhere(unavailable.unreachable()),
@@ -116,6 +118,7 @@ mod tests {
             (403, "encryption key is disabled", "Disabled"),
             (403, "permission denied", "Denied"),
             (403, "1 error occurred:\n\t* permission denied\n\n", "Denied"),
+            (429, "permission denied too often", "Denied"),
             (403, "bad token", "Denied"),
             (403, "approval required", "Denied"),
             (400, "missing client token", "Denied"),
