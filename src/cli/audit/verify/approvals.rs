@@ -228,6 +228,7 @@ fn is_of(change: &Change, document: &ProposalDocument) -> bool {
     let subject = change.subject.as_deref().unwrap_or_default();
     let call = match change.action.as_str() {
         "trim" => of_key("/trim"),
+        "create" => method == "POST" && of_key(""),
         "configure" => of_key("/config"),
         "enable" => of_key("/enable"),
         "delete" => method == "DELETE" && of_key(""),

@@ -207,6 +207,23 @@ fn peers_may_hold_the_proposal_and_its_approvals() {
 }
 
 #[test]
+fn a_key_that_lets_itself_out_is_made_as_it_was_approved() {
+    let world = World::new();
+    let [rita, ann, bob] = ["operator/rita", "officer/ann", "officer/bob"].map(|name| world.person(name));
+    let mut document = document(&rita);
+    document.path = "/v1/transit/keys/records".to_owned();
+    document.body = r#"{"exportable":true}"#.to_owned();
+    let votes = [&ann, &bob].map(|officer| vote(10, officer, Verb::Approve, &document));
+    let check = |action: &str| {
+        let change = with(&trim(30, &rita), "action", action);
+        let log = [propose(&rita, &document), votes[0].clone(), votes[1].clone(), change];
+        world.check(&log).map(drop)
+    };
+    check("create").expect("approved");
+    check("trim").expect_err("something else");
+}
+
+#[test]
 fn what_needs_no_proposal_at_first_is_noted() {
     let world = World::new();
     let entry = json!({"time": at(0), "action": "change-policy", "decision": "allow", "subject": "00"});
