@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use claviger::custodian::audit::{AuditLog, AuditSettings};
 use claviger::custodian::embedded::Embedded;
-use claviger::custodian::engine::{Engine, GenerateRequest};
+use claviger::custodian::engine::{Engine, GatedCall, GenerateRequest};
 use claviger::custodian::identity::SpiffeId;
 use claviger::custodian::kek::{Ciphertext, DataKeyLen, KeyOptions};
 use claviger::custodian::requester::Requester;
@@ -47,7 +47,8 @@ async fn scene(folder: &std::path::Path, disk: Disk) -> Result<Scene> {
     let custodian = Embedded::over(store, audit, id).await?;
     let (engine, who) = (Arc::clone(custodian.engine()), custodian.requester()?);
     let kek = KekName::new("records")?;
-    engine.create(&who, &kek, KeyOptions { derived: true, ..KeyOptions::default() }).await?;
+    let call = GatedCall { method: "POST", path: String::new(), body: String::new() };
+    engine.create(&who, &kek, KeyOptions { derived: true, ..KeyOptions::default() }, &call).await?;
     let context = BranchContext {
         purpose: Purpose::Object,
         bucket: LogicalBucket::new("bench")?,
