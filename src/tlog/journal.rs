@@ -70,7 +70,7 @@ pub(super) enum Next<'s> {
         /// The rest of the segment.
         rest: &'s [u8],
     },
-    /// Nothing.
+    /// Nothing, or room for more.
     End,
     /// The beginning of a batch, or one that did not reach the disk whole, with nothing after it: it was never acknowledged.
     Torn,
@@ -80,25 +80,32 @@ pub(super) enum Next<'s> {
 
 /// Takes the batch off the beginning of `segment` that comes after the entries in `before`.
 pub(super) fn next<'s>(segment: &'s [u8], before: &Frontier, key: &VerifierKey) -> Next<'s> {
-    if segment.is_empty() {
+    if is_room(segment) {
         return Next::End;
     }
-    let Some((batch, rest)) = length(segment).and_then(|length| segment.split_at_checked(length)) else {
-        let torn = segment.len() <= MAX_BATCH_LEN && !has_later_batch(segment, before.size());
-        return if torn { Next::Torn } else { Next::Corrupt };
-    };
-    match checked(batch, before, key) {
-        Some((entries, after)) => Next::Batch { entries, after, rest },
-        None if rest.is_empty() => Next::Torn,
-        None => Next::Corrupt,
+    let whole = length(segment).and_then(|length| segment.split_at_checked(length));
+    let sound = whole.and_then(|(batch, rest)| Some((checked(batch, before, key)?, rest)));
+    if let Some(((entries, after), rest)) = sound {
+        return Next::Batch { entries, after, rest };
     }
+    // Of a batch that was not synced, any part may have reached the disk.
+    let written = segment.len() - segment.iter().rev().take_while(|byte| **byte == 0).count();
+    let torn = written <= MAX_BATCH_LEN && !has_later_batch(&segment[..written], before.size());
+    if torn { Next::Torn } else { Next::Corrupt }
 }
 
-/// Whether a batch begins inside `segment`, whose own header says nothing: then what it begins with was acknowledged.
+/// Whether nothing was written here: what is left of a segment is nothing, or zeros, which are room for batches to come.
+pub(super) fn is_room(rest: &[u8]) -> bool {
+    rest.iter().all(|byte| *byte == 0)
+}
+
+/// Whether a batch begins inside `segment`, whose own batch is not sound: then that one was acknowledged. What entries hold is text and
+/// does not pass for the index of a batch, which is a number with zeros in front.
 fn has_later_batch(segment: &[u8], index: u64) -> bool {
     (1..segment.len()).filter_map(|at| segment.get(at..at + HEADER_LEN)).any(|header| {
         let first = header[8..16].try_into().map(u64::from_be_bytes);
-        header.starts_with(MAGIC) && first.is_ok_and(|first| first > index)
+        let follows = |first: u64| first.checked_sub(index).is_some_and(|entries| (1..1 << 32).contains(&entries));
+        header.starts_with(MAGIC) && first.is_ok_and(follows)
     })
 }
 
@@ -177,9 +184,42 @@ mod tests {
             flipped.extend_from_slice(&second);
             assert_eq!(next(&flipped, &empty, signer.verifier()), Next::Corrupt, "{at}");
         }
-        assert_eq!(next(&[0; MAX_BATCH_LEN + 1], &empty, signer.verifier()), Next::Corrupt);
+        assert_eq!(next(&[1; MAX_BATCH_LEN + 1], &empty, signer.verifier()), Next::Corrupt);
         assert_eq!(next(&second, &empty, signer.verifier()), Next::Torn);
         assert_eq!(next(&first, &empty, self::signer().verifier()), Next::Torn);
+    }
+
+    #[test]
+    fn zeros_are_room_and_a_batch_before_them_may_be_torn() {
+        let signer = signer();
+        let empty = Frontier::default();
+        let (first, middle) = batch(&empty, &[b"one", b"two"], &signer);
+        let (second, _) = batch(&middle, &[b"three"], &signer);
+        let room = vec![0; MAX_BATCH_LEN + 1];
+        assert_eq!(next(&room, &empty, signer.verifier()), Next::End);
+        let whole = [&first[..], &room].concat();
+        let Next::Batch { rest, .. } = next(&whole, &empty, signer.verifier()) else { panic!("a batch") };
+        assert_eq!(next(rest, &middle, signer.verifier()), Next::End);
+        for written in 1..first.len() {
+            // Of what was not synced, any part may be there.
+            for (from, to) in [(0, written), (written, first.len())] {
+                let mut torn = whole.clone();
+                torn[from..to].fill(0);
+                if torn != whole {
+                    let expected = if is_room(&torn) { Next::End } else { Next::Torn };
+                    assert_eq!(next(&torn, &empty, signer.verifier()), expected, "{from}..{to}");
+                }
+            }
+        }
+        // An entry that speaks like a batch does not make a torn batch look acknowledged.
+        let (sly, _) = batch(&empty, &[b"clvtlog1zzzzzzzz and more than a header", b"two"], &signer);
+        for cut in 1..sly.len() {
+            assert_eq!(next(&sly[..cut], &empty, signer.verifier()), Next::Torn, "{cut}");
+        }
+        // What was acknowledged is not taken for room.
+        let mut blanked = [&first[..], &second, &room].concat();
+        blanked[..first.len()].fill(0);
+        assert_eq!(next(&blanked, &empty, signer.verifier()), Next::Corrupt);
     }
 
     #[test]

@@ -108,8 +108,9 @@ impl Log {
         let mut segment = storage.segment(current).map_err(OpenError::Write)?;
         if torn > 0 {
             tracing::warn!(bytes = torn, entries = frontier.size(), "unfinished batch cut off the log");
-            segment.truncate(kept).map_err(OpenError::Write)?;
         }
+        // Also room that was made and not used.
+        segment.truncate(kept).map_err(OpenError::Write)?;
         let shared = Arc::new(Shared::new(checkpoint, pending, segments));
         let (commands, queue) = mpsc::channel(settings.queue.max(1));
         let log = Self {

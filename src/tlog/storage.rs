@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+/// Room for entries that is made in advance, in bytes: as much as there are already, within these bounds.
+const ROOM_MIN: u64 = 64 << 10;
+const ROOM_MAX: u64 = 8 << 20;
 
 /// A file to publish: its path below the log's folder, with `/`, and its content.
 pub type Published = (String, Vec<u8>);
@@ -30,13 +34,16 @@ pub trait Storage: Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
-/// A journal segment.
+/// A journal segment. While it is open, there may be zeros after its end: room made in advance.
 pub trait Segment: Send {
     /// Writes at the end.
     ///
     /// # Errors
     /// Those of the file system; a part may be written then.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Says that it will be about this long, so that room can be made at once.
+    fn expect(&mut self, _length: u64) {}
 
     /// Returns when all that was appended is durable.
     ///
@@ -91,11 +98,12 @@ pub(super) fn make_folder_durably(path: &Path) -> io::Result<()> {
 
 impl Storage for Disk {
     fn segment(&self, path: &Path) -> io::Result<Box<dyn Segment>> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         if let Some(folder) = path.parent() {
             self.sync_folder(folder)?;
         }
-        Ok(Box::new(DiskSegment { file, sync: self.sync }))
+        let length = file.metadata()?.len();
+        Ok(Box::new(DiskSegment { file, sync: self.sync, length, room: length }))
     }
 
     fn publish(&self, folder: &Path, files: &[Published]) -> io::Result<()> {
@@ -132,14 +140,45 @@ impl Storage for Disk {
     }
 }
 
+/// The file is longer than what was appended: where it does not grow, syncing it writes the data and nothing else, while the length of a
+/// growing file goes through the file system's own journal, and so waits for whatever others write.
 struct DiskSegment {
     file: File,
     sync: bool,
+    /// Bytes that were appended.
+    length: u64,
+    /// Bytes of the file.
+    room: u64,
+}
+
+impl DiskSegment {
+    fn make_room(&mut self, room: u64) -> io::Result<()> {
+        const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+        while self.sync && self.room < room {
+            let piece = ZEROS.len().min(usize::try_from(room - self.room).unwrap_or(usize::MAX));
+            self.file.write_all_at(&ZEROS[..piece], self.room)?;
+            self.room += piece as u64;
+        }
+        Ok(())
+    }
 }
 
 impl Segment for DiskSegment {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+        let end = self.length + bytes.len() as u64;
+        if end > self.room {
+            // The file doubles, so that small logs stay small. On a full disk there may be room for the entries themselves.
+            let _ = self.make_room(end + end.clamp(ROOM_MIN, ROOM_MAX));
+        }
+        self.file.write_all_at(bytes, self.length)?;
+        self.length = end;
+        self.room = self.room.max(end);
+        Ok(())
+    }
+
+    fn expect(&mut self, length: u64) {
+        // It can be made later, too.
+        let _ = self.make_room(length);
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -148,7 +187,17 @@ impl Segment for DiskSegment {
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.file.set_len(length)?;
+        (self.length, self.room) = (length, length);
         self.sync()
+    }
+}
+
+impl Drop for DiskSegment {
+    fn drop(&mut self) {
+        if self.length < self.room {
+            // Room that is left does no harm.
+            let _ = self.file.set_len(self.length);
+        }
     }
 }
 
@@ -183,14 +232,17 @@ mod tests {
     fn segments_grow_and_are_cut() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("segment");
-        for _ in 0..2 {
+        for round in 0..2 {
             let mut segment = Disk::durable().segment(&path).expect("opens");
             segment.append(b"abcd").expect("writes");
             segment.sync().expect("syncs");
+            let open = fs::read(&path).expect("reads");
+            assert!(open.len() > 1 << 16 && open[4 * (round + 1)..].iter().all(|byte| *byte == 0));
         }
         let mut segment = Disk::durable().segment(&path).expect("opens");
         segment.truncate(6).expect("cuts");
         segment.append(b"!").expect("writes");
+        drop(segment);
         assert_eq!(fs::read(&path).expect("reads"), b"abcdab!");
     }
 }

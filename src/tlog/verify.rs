@@ -188,7 +188,7 @@ fn read_journal(
             }
             rest = more;
         }
-        torn = rest.len() as u64;
+        torn = if journal::is_room(rest) { 0 } else { rest.len() as u64 };
     }
     if !segments.is_empty() && frontier.size() < signed {
         return Err(VerifyError::JournalDamaged { index: frontier.size() });

@@ -65,17 +65,19 @@ impl Drop for Ending {
 
 impl Writer {
     /// Serves `commands` until the log is closed or fails. Requests that are still queued then are dropped, and those who wait see that.
-    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) fn run(self, mut commands: mpsc::Receiver<Command>) {
         let _ending = Ending(Arc::clone(&self.shared));
+        // Lets go of the segment before the ending, after which others may open the log.
+        let mut writer = self;
         while let Some(command) = commands.blocking_recv() {
             let (batch, after) = gather(command, &mut commands);
-            if self.commit(batch).is_err() {
+            if writer.commit(batch).is_err() {
                 return;
             }
             match after {
-                Some(Command::Publish(reply)) => self.shared.update(|pending| pending.await_checkpoint(reply)),
+                Some(Command::Publish(reply)) => writer.shared.update(|pending| pending.await_checkpoint(reply)),
                 Some(Command::Close(reply)) => {
-                    self.shared.update(|pending| pending.await_end(reply));
+                    writer.shared.update(|pending| pending.await_end(reply));
                     return;
                 }
                 Some(Command::Append(_)) | None => {}
@@ -131,6 +133,7 @@ impl Writer {
         let first = self.frontier.size();
         let path = self.journal.join(journal::segment_name(first));
         self.segment = self.storage.segment(&path)?;
+        self.segment.expect(self.segment_len);
         self.length = 0;
         self.shared.update(|pending| pending.segments.push((first, path)));
         Ok(())

@@ -31,6 +31,29 @@ fn assert_whole(folder: &Path, signed: u64, size: u64) {
 }
 
 #[tokio::test]
+async fn room_made_in_advance_is_no_part_of_a_log_that_crashed_or_was_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut current = folder.path().join("0");
+    for round in 0..4 {
+        let small = Settings { segment_len: 4096, ..settings() };
+        let log = Log::open(&current, signer(), &small).expect("opens");
+        append_all(&log, round * 300..(round + 1) * 300).await;
+        let crashed = folder.path().join((round + 1).to_string());
+        copy(&current, &crashed);
+        let segments = crate::tlog::shelf::segments(&crashed).expect("lists");
+        let last = fs::read(&segments.last().expect("one").1).expect("reads");
+        assert!(journal::is_room(&last[last.len() - 256..]), "it was made");
+        assert_whole(&crashed, 0, (round + 1) * 300);
+        drop(log.close().await.expect("closes"));
+        for (_, path) in crate::tlog::shelf::segments(&current).expect("lists") {
+            let closed = fs::read(path).expect("reads");
+            assert!(!journal::is_room(&closed[closed.len().saturating_sub(64)..]), "ends with a signature");
+        }
+        current = crashed;
+    }
+}
+
+#[tokio::test]
 async fn entries_are_kept_signed_proved_and_continued() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut size = 0;
