@@ -8,6 +8,7 @@
 
 mod answer;
 mod base64;
+mod certificate;
 mod json;
 mod keys;
 mod logfiles;
@@ -37,6 +38,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use self::answer::{Answer, Content, Failure, ResponseBody, respond};
+use self::certificate::{Certificate, Identities};
 use self::json::Object;
 use self::places::Places;
 use self::router::{NoRoute, Route, parameter, route};
@@ -76,6 +78,7 @@ pub struct ServerSettings {
 pub struct Server {
     settings: ServerSettings,
     state: State,
+    identities: Identities,
     places: Places,
     watches: Places,
     ending: channel::Sender<bool>,
@@ -87,7 +90,8 @@ impl Server {
         // Half of the requests, as one proxy may well be all there is; of watches, replicas under one name have a few.
         let (places, watches) = (Places::new(settings.max_requests, 2), Places::new(settings.max_watches, 4));
         let state = State::new(opening, settings.witnesses.clone());
-        Arc::new(Self { settings, state, places, watches, ending: channel::Sender::new(false) })
+        let identities = Identities::new();
+        Arc::new(Self { settings, state, identities, places, watches, ending: channel::Sender::new(false) })
     }
 
     /// Opens one of `seals`, again and again if that can help. Returns when the custodian is unsealed or only people can unseal it.
@@ -141,7 +145,7 @@ impl Server {
         };
         let (parts, mut body) = request.into_parts();
         let now_s = OffsetDateTime::now_utc().unix_timestamp();
-        let (who, certificate) = match request::identify(&info, id, now_s) {
+        let (who, certificate) = match self.identities.identify(&info, id, now_s) {
             Ok(identified) => identified,
             Err(failure) => {
                 tracing::warn!(peer = %info.peer, "a client without an identity");
@@ -298,7 +302,7 @@ fn object(bytes: &[u8]) -> Result<Object<'_>, Failure> {
 /// A request's head, and what else is known when it came.
 struct Call {
     parts: Parts,
-    certificate: request::Certificate,
+    certificate: Arc<Certificate>,
     now_s: u64,
 }
 

@@ -1,8 +1,7 @@
-//! A request's head and body: who asks and why, with which token, and what.
+//! A request's head and body: why and for whom it is made, with which token, and what it asks for.
 //!
 //! **Invariant:** a body is in zeroized memory of ours from its first frame on, and has [`BODY_MAX`] bytes at most.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Buf as _;
@@ -10,14 +9,12 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::answer::Failure;
 use crate::custodian::requester::Requester;
 use crate::custody::reason::Reason;
 use crate::names::Principal;
-use crate::net::listener::ConnectionInfo;
 
 /// Most bytes of a body.
 pub(super) const BODY_MAX: usize = 1 << 20;
@@ -35,59 +32,6 @@ const REASON_HEADER: &str = "x-claviger-reason";
 const PRINCIPAL_HEADER: &str = "x-claviger-principal";
 /// A token.
 const TOKEN_HEADER: &str = "x-vault-token";
-
-/// A client certificate, as far as it is of interest besides the id in it.
-pub(super) struct Certificate {
-    /// Its serial number, in decimal.
-    pub(super) serial: String,
-    /// The key's identifier and that of the CA's key, in hexadecimal with colons; empty without one.
-    pub(super) subject_key_id: String,
-    pub(super) authority_key_id: String,
-    /// When its time began, in seconds since 1970.
-    pub(super) issued_s: i64,
-    /// When its time is over.
-    pub(super) expires_s: i64,
-}
-
-/// Who is on the connection. A certificate that ran out while the connection stood is no longer one.
-pub(super) fn identify(
-    info: &ConnectionInfo,
-    request_id: [u8; 16],
-    now_s: i64,
-) -> Result<(Requester, Certificate), Failure> {
-    let der = info.client_certificate.as_ref().filter(|_| info.tls).ok_or_else(Failure::denied)?;
-    let source = canonical(info.peer.ip());
-    let who = Requester::from_certificate(der, source, request_id).map_err(|_| Failure::denied())?;
-    let (_, parsed) = X509Certificate::from_der(der).map_err(|_| Failure::denied())?;
-    let validity = parsed.validity();
-    let (mut subject_key_id, mut authority_key_id) = (String::new(), String::new());
-    for extension in parsed.extensions() {
-        match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => subject_key_id = with_colons(id.0),
-            ParsedExtension::AuthorityKeyIdentifier(id) => {
-                authority_key_id = id.key_identifier.as_ref().map_or_else(String::new, |id| with_colons(id.0));
-            }
-            _ => {}
-        }
-    }
-    let certificate = Certificate {
-        serial: parsed.serial.to_string(),
-        subject_key_id,
-        authority_key_id,
-        issued_s: validity.not_before.timestamp(),
-        expires_s: validity.not_after.timestamp(),
-    };
-    if now_s > certificate.expires_s { Err(Failure::denied()) } else { Ok((who, certificate)) }
-}
-
-fn with_colons(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
-}
-
-/// An IPv4 address is one, also where the socket listens on both kinds.
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
-}
 
 /// Takes in why, and for whom, the request is made. Each is given once, or not.
 pub(super) fn with_claims(who: Requester, headers: &HeaderMap) -> Result<Requester, Failure> {
@@ -195,45 +139,21 @@ async fn collect(body: &mut Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http::HeaderValue;
-    use rcgen::{CertificateParams, KeyPair, SanType};
-    use rustls_pki_types::CertificateDer;
-    use time::{Duration, OffsetDateTime};
 
     use super::*;
+    use crate::custodian::identity::SpiffeId;
 
-    const ID: &str = "spiffe://example.org/region/us/proxy/p1";
-
-    fn certificate(uris: &[&str], days: i64) -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("ASCII"));
-        params.subject_alt_names = uris.iter().map(uri).collect();
-        params.not_before = OffsetDateTime::now_utc() - Duration::days(10);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
-        params.self_signed(&KeyPair::generate().expect("a key")).expect("signs").der().clone()
-    }
-
-    fn identified(uris: &[&str], days: i64, tls: bool) -> Result<Requester, StatusCode> {
-        let client_certificate = Some(Arc::new(certificate(uris, days)));
-        let info = ConnectionInfo { peer: "[::ffff:10.1.2.3]:9".parse().expect("an address"), tls, client_certificate };
-        let now_s = OffsetDateTime::now_utc().unix_timestamp();
-        identify(&info, [7; 16], now_s).map(|(who, _)| who).map_err(|failure| failure.status)
-    }
-
-    #[test]
-    fn one_spiffe_id_in_a_certificate_whose_time_is_not_over() {
-        let who = identified(&[ID], 1, true).expect("good");
-        assert_eq!((who.id.as_str(), who.source.to_string().as_str()), (ID, "10.1.2.3"));
-        let denied = Err(StatusCode::FORBIDDEN);
-        assert_eq!(identified(&[ID], -1, true), denied, "over");
-        assert_eq!(identified(&[ID], 1, false), denied, "without TLS");
-        assert_eq!(identified(&[], 1, true), denied);
-        assert_eq!(identified(&[ID, "spiffe://example.org/region/us/proxy/p2"], 1, true), denied);
-        assert_eq!(identified(&["https://example.org/"], 1, true), denied);
-        let info = ConnectionInfo { peer: "10.1.2.3:9".parse().expect("one"), tls: true, client_certificate: None };
-        assert!(identify(&info, [7; 16], 0).is_err());
+    fn who() -> Requester {
+        Requester {
+            id: SpiffeId::parse("spiffe://example.org/region/us/proxy/p1").expect("legal"),
+            certificate_sha256: [0; 32],
+            key_sha256: [0; 32],
+            source: [10, 1, 2, 3].into(),
+            reason: Reason::Unspecified,
+            behalf: None,
+            request_id: [7; 16],
+        }
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -245,8 +165,7 @@ mod tests {
     }
 
     fn claims(pairs: &[(&'static str, &str)]) -> Result<(Reason, Option<String>), StatusCode> {
-        let who = identified(&[ID], 1, true).expect("good");
-        let claimed = with_claims(who, &headers(pairs)).map_err(|failure| failure.status)?;
+        let claimed = with_claims(who(), &headers(pairs)).map_err(|failure| failure.status)?;
         Ok((claimed.reason, claimed.behalf.map(|behalf| behalf.as_str().to_owned())))
     }
 

@@ -6,8 +6,8 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Content, Failure, SecretJson};
+use super::certificate::Certificate;
 use super::json::{InvalidField, Object};
-use super::request::Certificate;
 use super::state::Unsealed;
 use super::token::{TOKEN_TTL_S, Token};
 use crate::custodian::requester::Requester;
