@@ -5,6 +5,7 @@
 
 pub mod cases;
 mod guard;
+mod memo;
 mod question;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,6 +20,7 @@ use crate::crypto;
 use super::audit::{Decision, Use, Verdict};
 use super::requester::Requester;
 
+use memo::{Asked, Memo};
 use question::VOCABULARY;
 
 /// What policies can speak of, as a Cedar schema.
@@ -41,6 +43,8 @@ pub struct Policy {
     rules: PolicySet,
     /// What the rules are called: by their `@id`, or `policyN`, counted from 0.
     names: HashMap<PolicyId, String>,
+    /// Verdicts that were given before.
+    memo: Option<Memo>,
 }
 
 /// The policy is not right.
@@ -101,7 +105,8 @@ impl Policy {
         if !problems.is_empty() {
             return Err(refused(problems));
         }
-        Ok(Self { text: text.to_owned(), hash: crypto::sha256(text.as_bytes()), rules, names })
+        let (hash, memo) = (crypto::sha256(text.as_bytes()), Memo::of(&rules));
+        Ok(Self { text: text.to_owned(), hash, rules, names, memo })
     }
 
     /// SHA-256 of the text.
@@ -122,25 +127,30 @@ impl Policy {
 
     /// Decides whether `who` may do `what` at `now`. `granted` is the access grant that covers it, if one does.
     pub fn decide(&self, who: &Requester, what: &Use, granted: Option<&str>, now: OffsetDateTime) -> Verdict {
-        let response = VOCABULARY.ask(&self.rules, who, what, granted.is_some(), now);
+        let decide = || self.ask(who, what, granted.is_some(), now);
+        let verdict = match &self.memo {
+            Some(memo) => memo.verdict(Asked::new(who, what, granted.is_some()), decide),
+            None => decide(),
+        };
+        let grant = granted.filter(|_| verdict.decision == Decision::Allow);
+        Verdict { grant: grant.map(str::to_owned), ..verdict }
+    }
+
+    /// Puts the question to Cedar. The verdict does not say which grant there is.
+    fn ask(&self, who: &Requester, what: &Use, granted: bool, now: OffsetDateTime) -> Verdict {
         let verdict =
-            |decision, rules, grant, denied_by| Verdict { decision, policy: self.hash, rules, grant, denied_by };
-        match response {
-            Ok(response) => {
-                let errors =
-                    response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id());
-                let errors = self.named(errors);
-                if !errors.is_empty() {
-                    return verdict(Decision::Deny, errors, None, Some(POLICY_ERROR));
-                }
-                let rules = self.named(response.diagnostics().reason());
-                match is_allowed(&response) {
-                    true => verdict(Decision::Allow, rules, granted.map(str::to_owned), None),
-                    false => verdict(Decision::Deny, rules, None, None),
-                }
-            }
-            Err(_) => verdict(Decision::Deny, Vec::new(), None, Some(POLICY_ERROR)),
+            |decision, rules, denied_by| Verdict { decision, policy: self.hash, rules, grant: None, denied_by };
+        let Ok(response) = VOCABULARY.ask(&self.rules, who, what, granted, now) else {
+            return verdict(Decision::Deny, Vec::new(), Some(POLICY_ERROR));
+        };
+        let errors = response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id());
+        let errors = self.named(errors);
+        if !errors.is_empty() {
+            return verdict(Decision::Deny, errors, Some(POLICY_ERROR));
         }
+        let rules = self.named(response.diagnostics().reason());
+        let decision = if is_allowed(&response) { Decision::Allow } else { Decision::Deny };
+        verdict(decision, rules, None)
     }
 
     /// The names of these rules, in order, the first [`NAMED_MAX`].

@@ -15,7 +15,7 @@ const VALUE_MAX: usize = 63;
 pub struct InvalidLabels;
 
 /// Keys `[a-z0-9_-]{1,31}` with values `[A-Za-z0-9._-]{1,63}`, at most [`LABELS_MAX`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
