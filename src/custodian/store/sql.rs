@@ -1,5 +1,6 @@
 //! [`Store`] over SQL: one set of statements, two databases.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -22,8 +23,14 @@ const UPDATE_ROW: &str =
 const DELETE_ROW: &str = "DELETE FROM records WHERE kind = $1 AND id = $2 AND version = $3";
 
 const BRANCH: &[Column] = &[Column::Bytes, Column::Bytes, Column::Int, Column::Bytes];
-const INSERT_BRANCH: &str =
-    "INSERT INTO branches (id, kek, kek_version, sealed) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+/// For so many rows each, the most first.
+static INSERT_BRANCHES: LazyLock<[(usize, String); 3]> = LazyLock::new(|| {
+    [64, 8, 1].map(|count| {
+        let row = |at: usize| format!("(${}, ${}, ${}, ${})", 4 * at + 1, 4 * at + 2, 4 * at + 3, 4 * at + 4);
+        let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
+        (count, format!("INSERT INTO branches (id, kek, kek_version, sealed) VALUES {rows} ON CONFLICT DO NOTHING"))
+    })
+});
 const SELECT_BRANCH: &str =
     "SELECT id, kek, kek_version, sealed FROM branches WHERE id = $1 ORDER BY kek_version LIMIT $2";
 const SELECT_BRANCHES: &str = "SELECT id, kek, kek_version, sealed FROM branches
@@ -140,14 +147,16 @@ impl Store for SqlStore {
             }
             self.call(Mode::Write, move |session| {
                 Box::pin(async move {
-                    for row in rows {
-                        let values = vec![
-                            bytes(row.id),
-                            bytes(row.kek),
-                            Value::Int(row.kek_version.into()),
-                            Value::Bytes(row.sealed),
-                        ];
-                        session.execute(INSERT_BRANCH, values).await?;
+                    let mut rows = rows.into_iter();
+                    while !rows.as_slice().is_empty() {
+                        // Each statement is a way to the database and back.
+                        let fits = |(count, _): &&(usize, String)| *count <= rows.len();
+                        let (count, sql) = INSERT_BRANCHES.iter().find(fits).expect("the last is of one row");
+                        let values = rows.by_ref().take(*count).flat_map(|row| {
+                            let version = Value::Int(row.kek_version.into());
+                            [bytes(row.id), bytes(row.kek), version, Value::Bytes(row.sealed)]
+                        });
+                        session.execute(sql, values.collect()).await?;
                     }
                     Ok(())
                 })
