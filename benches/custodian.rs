@@ -28,9 +28,43 @@ use party::Authority;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(1500);
 const CONNECTIONS: [usize; 4] = [1, 4, 16, 64];
+/// As fast as each connection goes says how much there is to be had; how long one waits at this rate is the other question.
+const PACED_PER_S: u32 = 5000;
+const PACED_CONNECTIONS: usize = 16;
 /// Proxies that start at once, and the branch keys that each asks for.
 const PROXIES: usize = 100;
 const KEYS_EACH: usize = 100;
+
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Case {
+    operation: Operation,
+    connections: usize,
+    /// Requests in a second over all connections; without it, each sends the next when it has the answer.
+    per_s: Option<u32>,
+}
+
+impl Case {
+    fn name(self) -> String {
+        let operation = if self.operation == Operation::Unwrap { "unwrap" } else { "generate" };
+        let pace = self.per_s.map(|per_s| format!(", {per_s} /s")).unwrap_or_default();
+        format!("{operation}, {} conn.{pace}", self.connections)
+    }
+
+    fn all() -> Vec<Self> {
+        let paced = Self { operation: Operation::Unwrap, connections: PACED_CONNECTIONS, per_s: Some(PACED_PER_S) };
+        let free = [Operation::Unwrap, Operation::Generate].into_iter().flat_map(|operation| {
+            CONNECTIONS.into_iter().map(move |connections| Self { operation, connections, per_s: None })
+        });
+        std::iter::once(paced).chain(free).collect()
+    }
+
+    /// When the request `number` of the connection `connection` is to be sent, after the beginning.
+    fn due(self, connection: usize, number: usize) -> Duration {
+        let per_s = self.per_s.map_or(f64::INFINITY, f64::from);
+        Duration::from_secs_f64((connection + number * self.connections) as f64 / per_s)
+    }
+}
 
 /// What one round showed.
 struct Sample {
@@ -47,28 +81,29 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
     sorted.get((sorted.len() as f64 * share) as usize).copied().unwrap_or_default()
 }
 
-/// Opens `count` connections, asks once over each, and then as often as it goes until the round is over.
-async fn round(
-    contender: &Contender,
-    client: &Arc<ClientConfig>,
-    operation: Operation,
-    count: usize,
-) -> Result<Sample> {
+/// Opens the connections, asks once over each, and then as often as it goes until the round is over.
+async fn round(contender: &Contender, client: &Arc<ClientConfig>, case: Case) -> Result<Sample> {
     let mut connections = Vec::new();
-    for _ in 0..count {
+    for _ in 0..case.connections {
         let mut connection = Connection::open(contender.address, client).await?;
-        connection.done(&contender.request(operation)?).await?;
+        connection.done(&contender.request(case.operation)?).await?;
         connections.push(connection);
     }
     let (began, cpu_s) = (Instant::now(), contender.cpu_s()?);
-    let asking = connections.into_iter().map(|mut connection| async move {
+    let asking = connections.into_iter().enumerate().map(|(which, mut connection)| async move {
         let mut latencies = Vec::new();
         while began.elapsed() < ROUND {
-            let request = contender.request(operation)?;
-            let sent = Instant::now();
+            let request = contender.request(case.operation)?;
+            let due = began + case.due(which, latencies.len());
+            // Who is late waits since it was due; who is early does not wait for the timer's milliseconds.
+            let early = Instant::now() < due;
+            if early {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            let waiting_since = if early || case.per_s.is_none() { Instant::now() } else { due };
             let (status, _) = connection.ask(&request).await?;
             ensure!(status == 200, "{}: {status}", contender.name);
-            latencies.push(sent.elapsed());
+            latencies.push(waiting_since.elapsed());
         }
         anyhow::Ok(latencies)
     });
@@ -93,17 +128,11 @@ fn median<T: PartialOrd + Copy>(of: &[Sample], value: impl Fn(&Sample) -> T) -> 
 }
 
 /// Measures all contenders by turns; the ratios are to the last one, which is OpenBao if it is there.
-async fn compare(
-    contenders: &[Contender],
-    client: &Arc<ClientConfig>,
-    operation: Operation,
-    count: usize,
-    rounds: usize,
-) -> Result<()> {
+async fn compare(contenders: &[Contender], client: &Arc<ClientConfig>, case: Case, rounds: usize) -> Result<()> {
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
         for (contender, samples) in contenders.iter().zip(&mut samples) {
-            samples.push(round(contender, client, operation, count).await?);
+            samples.push(round(contender, client, case).await?);
         }
     }
     let base = median(samples.last().context("no contenders")?, |sample| sample.per_s)?;
@@ -112,9 +141,9 @@ async fn compare(
         let ms = |value: fn(&Sample) -> Duration| Ok::<_, anyhow::Error>(median(samples, value)?.as_secs_f64() * 1e3);
         let cpu_us = median(samples, |sample| sample.cpu)?.as_secs_f64() * 1e6;
         let (p50, p99, p999) = (ms(|sample| sample.p50)?, ms(|sample| sample.p99)?, ms(|sample| sample.p999)?);
-        let what = if operation == Operation::Unwrap { "unwrap" } else { "generate" };
         report(&format!(
-            "| {what}, {count} conn. | {} | {per_s:.0} /s | {:.2} | {p50:.2} ms | {p99:.2} ms | {p999:.2} ms | {cpu_us:.0} µs |",
+            "| {} | {} | {per_s:.0} /s | {:.2} | {p50:.2} ms | {p99:.2} ms | {p999:.2} ms | {cpu_us:.0} µs |",
+            case.name(),
             contender.name,
             per_s / base,
         ));
@@ -183,10 +212,8 @@ async fn measure(rounds: usize) -> Result<()> {
     }
     report(&format!("| {rounds} rounds | server | throughput | × last | p50 | p99 | p99.9 | CPU of the server |"));
     report("|---|---|---|---|---|---|---|---|");
-    for operation in [Operation::Unwrap, Operation::Generate] {
-        for count in CONNECTIONS {
-            compare(&contenders, &client, operation, count, rounds).await?;
-        }
+    for case in Case::all() {
+        compare(&contenders, &client, case, rounds).await?;
     }
     let names = (0..PROXIES).map(|number| authority.client("proxy", &format!("p{number}")));
     let proxies = names.collect::<Result<Vec<_>>>()?;
