@@ -52,7 +52,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Try everything on this machine: storage server, custodian and proxy in one process
+    /// Try everything on this machine: storage server, custodian and proxy
     Demo(demo::Arguments),
     /// Write the configuration, keys and certificates of a deployment into a folder
     Init(init::Arguments),

@@ -268,5 +268,10 @@ fn refusal(status: StatusCode, body: &Value) -> CallError {
 /// What the server says in words, made harmless for a terminal.
 fn texts(body: &Value, list: &str) -> Vec<String> {
     let texts = body.get(list).and_then(Value::as_array).into_iter().flatten().take(10);
-    texts.filter_map(Value::as_str).map(|text| plain(&text.chars().take(300).collect::<String>())).collect()
+    texts.filter_map(Value::as_str).map(|text| plain(&single(text).chars().take(300).collect::<String>())).collect()
+}
+
+/// The one error in the frame that Vault puts around some: `1 error occurred:`, a list of one item, empty lines.
+fn single(text: &str) -> &str {
+    text.strip_prefix("1 error occurred:\n\t* ").map_or(text, str::trim_end)
 }

@@ -1,6 +1,6 @@
 //! The audit log: the decision about each use of a key, written before the key is touched.
 //!
-//! An entry is one JSON object ([`entry`]) in a tiled Merkle log ([`crate::tlog`]), whose key the sealed store keeps and whose head it notes.
+//! An entry is one JSON object (`audit/entry.rs`) in a tiled Merkle log ([`crate::tlog`]), whose key the sealed store keeps and whose head it notes.
 //!
 //! **Invariant:** a [`Permit`] exists only after an entry that allows its use was durably written.
 //! **Invariant:** an entry names a generation that the store had reached, so that a store which is older than its log shows. After what

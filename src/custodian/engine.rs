@@ -1,6 +1,6 @@
 //! The engine: decides, writes the decision down, then acts.
 //!
-//! Each call comes with its [`Requester`] and goes the same way: is the requester shut out, does a fixed rule forbid it, does policy permit
+//! Each call comes with its [`Requester`](super::requester::Requester) and goes the same way: is the requester shut out, does a fixed rule forbid it, does policy permit
 //! it, is the decision in the audit log, was a grave change approved; and only then is a key touched or the store changed. What the calls
 //! look at is a snapshot of the store in memory, read anew when the store moves on, also when another custodian moved it.
 //!

@@ -299,3 +299,9 @@ pub(in crate::cli) fn officer(folder: &std::path::Path) -> Vec<String> {
     ];
     files.iter().flat_map(|(flag, file)| [(*flag).to_owned(), file.to_str().expect("UTF-8").to_owned()]).collect()
 }
+
+#[test]
+fn the_frame_around_one_error_is_left_out() {
+    let body = serde_json::json!({"errors": ["1 error occurred:\n\t* the store was not seen lately\n\n", "permission denied"]});
+    assert_eq!(texts(&body, "errors"), ["the store was not seen lately", "permission denied"]);
+}
