@@ -9,7 +9,8 @@
 //! checkpoint                 the latest signed checkpoint
 //! tile/<level>/<index>       hashes, 256 to a tile; partial ones in <index>.p/<width>
 //! tile/entries/<index>       entries, 256 to a bundle
-//! journal/<first index>      ours: entries that are durable, but not in full bundles yet
+//! journal/<first index>      ours: entries that are durable, but not in full bundles yet; while it is written, zeros after them
+//! journal/spare              ours: zeros, of which the next segment of a busy log is made
 //! lock                       ours: held by the process that appends
 //! ```
 //!

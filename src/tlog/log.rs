@@ -104,6 +104,7 @@ impl Log {
         if segments.is_empty() {
             segments.push((0, journal.join(journal::segment_name(0))));
         }
+        storage::forget_spare(&journal);
         let (_, current) = segments.last().expect("one was just added if there was none");
         let mut segment = storage.segment(current).map_err(OpenError::Write)?;
         if torn > 0 {
@@ -120,16 +121,17 @@ impl Log {
             folder: folder.to_owned(),
             deadline: settings.deadline,
         };
+        let segment_len = settings.segment_len.min(MAX_SEGMENT_LEN / 2);
         let publisher = Publisher {
             shared: Arc::clone(&shared),
             signer: Arc::clone(&signer),
             storage: Arc::clone(&storage),
             folder: folder.to_owned(),
             interval: settings.checkpoint_interval,
+            segment_len,
             edge,
             bundle: Vec::new(),
         };
-        let segment_len = settings.segment_len.min(MAX_SEGMENT_LEN / 2);
         let writer = Writer { shared, signer, storage, journal, segment, length: kept, segment_len, frontier };
         // If the second thread cannot start, the first sees its channel closed and ends.
         let started = thread::Builder::new().name("tlog-write".to_owned()).spawn(move || writer.run(queue));

@@ -14,9 +14,12 @@ use super::edge::Edge;
 use super::note::Signer;
 use super::recover::Leaf;
 use super::shared::{LogError, Pending, Reply, Shared, Step};
-use super::shelf::CHECKPOINT;
-use super::storage::{Published, Storage};
+use super::shelf::{CHECKPOINT, JOURNAL};
+use super::storage::{self, Published, Storage};
 use super::tile::{Content, Tile, WIDTH, hashes_to_bytes, push_entry};
+
+/// A log that gets so many bytes between two checkpoints will need another segment.
+const BUSY: usize = 64 << 10;
 
 pub(super) struct Publisher {
     pub(super) shared: Arc<Shared>,
@@ -24,6 +27,8 @@ pub(super) struct Publisher {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) folder: PathBuf,
     pub(super) interval: Duration,
+    /// Bytes of the journal's segments.
+    pub(super) segment_len: u64,
     pub(super) edge: Edge,
     /// The entries of the bundle that is not full.
     pub(super) bundle: Vec<u8>,
@@ -47,21 +52,35 @@ impl Publisher {
             let Pending { leaves, bytes, segments, waiting, closers, .. } = &mut *pending;
             let (leaves, waiting) = (std::mem::take(leaves), std::mem::take(waiting));
             let closers = if ends { std::mem::take(closers) } else { Vec::new() };
-            let segments = segments.clone();
-            *bytes = 0;
+            let (segments, bytes) = (segments.clone(), std::mem::take(bytes));
             drop(pending);
             self.shared.taken();
             let published = self.publish(&leaves, &segments);
             if !ends && published.is_ok() {
                 answer(waiting, &published);
+                if bytes >= BUSY {
+                    self.prepare();
+                }
                 continue;
             }
+            storage::forget_spare(&self.folder.join(JOURNAL));
             // A failed log says so, also when what was durable before could be published.
             let outcome = self.shared.failure().cloned().map_or(published, |failure| Err(failure.into()));
             drop(ending);
             answer(waiting, &outcome);
             answer(closers, &outcome);
             return;
+        }
+    }
+
+    /// Has room ready for the next segment, as long as nobody waits for a checkpoint.
+    fn prepare(&self) {
+        let goes_on = || {
+            let pending = self.shared.pending();
+            !pending.closing && pending.waiting.is_empty() && self.shared.failure().is_none()
+        };
+        if let Err(error) = self.storage.prepare(&self.folder.join(JOURNAL), self.segment_len, &goes_on) {
+            tracing::debug!(cause = %error, "no room made for the next segment of a log");
         }
     }
 

@@ -6,9 +6,14 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Room for entries that is made in advance, in bytes: as much as there are already, within these bounds.
-const ROOM_MIN: u64 = 64 << 10;
-const ROOM_MAX: u64 = 8 << 20;
+/// By how many bytes a segment that has no room left grows beyond what it needs.
+const ROOM: usize = 64 << 10;
+/// A segment that is all room, for when the current one has none left.
+const SPARE: &str = "spare";
+/// The same while it is being made.
+const UNFINISHED_SPARE: &str = "spare.tmp";
+/// How many bytes of it are written at a time.
+const SPARE_PIECE: usize = 256 << 10;
 
 /// A file to publish: its path below the log's folder, with `/`, and its content.
 pub type Published = (String, Vec<u8>);
@@ -27,6 +32,15 @@ pub trait Storage: Send + Sync + 'static {
     /// Those of the file system; some of the files may be in place then.
     fn publish(&self, folder: &Path, files: &[Published]) -> io::Result<()>;
 
+    /// Has room for a segment of `length` bytes ready in the folder of the journal, of which [`Storage::segment`] makes the next one; gives
+    /// up when `goes_on` says no. No log needs it, it only makes it faster.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn prepare(&self, _journal: &Path, _length: u64, _goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Removes a file, or a folder with all in it; that it is not there is no error.
     ///
     /// # Errors
@@ -42,8 +56,10 @@ pub trait Segment: Send {
     /// Those of the file system; a part may be written then.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Says that it will be about this long, so that room can be made at once.
-    fn expect(&mut self, _length: u64) {}
+    /// Whether there is no room here for so many bytes, but there is for the next segment.
+    fn yields(&self, _length: usize) -> bool {
+        false
+    }
 
     /// Returns when all that was appended is durable.
     ///
@@ -84,6 +100,13 @@ fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Removes room that was made for a next segment, in the folder of a journal that nobody writes.
+pub(super) fn forget_spare(journal: &Path) {
+    // What cannot be removed is only in the way.
+    let _ = fs::remove_file(journal.join(SPARE));
+    let _ = fs::remove_file(journal.join(UNFINISHED_SPARE));
+}
+
 /// Makes a folder and those above it that are missing, durably.
 pub(super) fn make_folder_durably(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
@@ -96,14 +119,44 @@ pub(super) fn make_folder_durably(path: &Path) -> io::Result<()> {
     File::open(above)?.sync_all()
 }
 
+/// Writes a file of zeros; false if it gave up.
+fn make_spare(path: &Path, length: u64, goes_on: &dyn Fn() -> bool) -> io::Result<bool> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let zeros = vec![0; SPARE_PIECE];
+    let mut left = length;
+    while left > 0 && goes_on() {
+        let piece = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        file.write_all(&zeros[..piece])?;
+        // Piece by piece: who else waits for the disk waits for one of them at most.
+        file.sync_data()?;
+        left -= piece as u64;
+    }
+    Ok(left == 0)
+}
+
 impl Storage for Disk {
     fn segment(&self, path: &Path) -> io::Result<Box<dyn Segment>> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let spare = folder.join(SPARE);
+        let is_room = self.sync && !path.exists() && fs::rename(&spare, path).is_ok();
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        if let Some(folder) = path.parent() {
-            self.sync_folder(folder)?;
+        self.sync_folder(folder)?;
+        let room = file.metadata()?.len();
+        let length = if is_room { 0 } else { room };
+        Ok(Box::new(DiskSegment { file, sync: self.sync, length, room, spare }))
+    }
+
+    fn prepare(&self, journal: &Path, length: u64, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        let spare = journal.join(SPARE);
+        if !self.sync || spare.exists() {
+            return Ok(());
         }
-        let length = file.metadata()?.len();
-        Ok(Box::new(DiskSegment { file, sync: self.sync, length, room: length }))
+        let unfinished = journal.join(UNFINISHED_SPARE);
+        match make_spare(&unfinished, length, goes_on) {
+            Ok(true) => fs::rename(&unfinished, &spare),
+            // On a full disk the entries need what it took.
+            other => fs::remove_file(&unfinished).and(other.map(drop)),
+        }
     }
 
     fn publish(&self, folder: &Path, files: &[Published]) -> io::Result<()> {
@@ -149,26 +202,19 @@ struct DiskSegment {
     length: u64,
     /// Bytes of the file.
     room: u64,
-}
-
-impl DiskSegment {
-    fn make_room(&mut self, room: u64) -> io::Result<()> {
-        const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
-        while self.sync && self.room < room {
-            let piece = ZEROS.len().min(usize::try_from(room - self.room).unwrap_or(usize::MAX));
-            self.file.write_all_at(&ZEROS[..piece], self.room)?;
-            self.room += piece as u64;
-        }
-        Ok(())
-    }
+    /// Where room for the next segment may be.
+    spare: PathBuf,
 }
 
 impl Segment for DiskSegment {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.length + bytes.len() as u64;
-        if end > self.room {
-            // The file doubles, so that small logs stay small. On a full disk there may be room for the entries themselves.
-            let _ = self.make_room(end + end.clamp(ROOM_MIN, ROOM_MAX));
+        if self.sync && end > self.room {
+            // On a full disk there may yet be room for the entries themselves.
+            match self.file.write_all_at(&[0; ROOM], end) {
+                Ok(()) => self.room = end + ROOM as u64,
+                Err(_) => self.file.set_len(self.length)?,
+            }
         }
         self.file.write_all_at(bytes, self.length)?;
         self.length = end;
@@ -176,9 +222,8 @@ impl Segment for DiskSegment {
         Ok(())
     }
 
-    fn expect(&mut self, length: u64) {
-        // It can be made later, too.
-        let _ = self.make_room(length);
+    fn yields(&self, length: usize) -> bool {
+        self.sync && self.length + length as u64 > self.room && self.spare.exists()
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -226,6 +271,34 @@ mod tests {
             disk.remove(&folder.path().join("a")).expect("removes");
         }
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn the_next_segment_is_made_of_room_that_is_ready() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (disk, spare) = (Disk::durable(), folder.path().join(SPARE));
+        let mut first = disk.segment(&folder.path().join("1")).expect("opens");
+        first.append(b"abcd").expect("writes");
+        disk.prepare(folder.path(), 1 << 19, &|| false).expect("gives up");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        assert!(!first.yields(ROOM + 1));
+        disk.prepare(folder.path(), 300_000, &|| true).expect("prepares");
+        assert_eq!(fs::read(&spare).expect("is there"), vec![0; 300_000]);
+        assert!(first.yields(ROOM + 1) && !first.yields(ROOM));
+        let mut second = disk.segment(&folder.path().join("2")).expect("opens");
+        assert!(!spare.exists() && !second.yields(300_000) && !second.yields(300_001));
+        second.append(b"efgh").expect("writes");
+        assert_eq!(fs::read(folder.path().join("2")).expect("reads")[..5], *b"efgh\0");
+        drop((first, second));
+        for (name, content) in [("1", b"abcd"), ("2", b"efgh")] {
+            assert_eq!(fs::read(folder.path().join(name)).expect("reads"), content);
+        }
+        // What is there is opened as it is.
+        disk.prepare(folder.path(), 10, &|| true).expect("prepares");
+        disk.segment(&folder.path().join("1")).expect("opens").append(b"!").expect("writes");
+        assert_eq!(fs::read(folder.path().join("1")).expect("reads"), b"abcd!");
+        forget_spare(folder.path());
+        assert!(!spare.exists());
     }
 
     #[test]

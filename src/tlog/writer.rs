@@ -115,7 +115,8 @@ impl Writer {
         batch.iter().for_each(|append| after.push(append.leaf));
         let entries = batch.iter().map(|append| append.entry.as_slice());
         let bytes = journal::encode(&self.frontier, &after, entries, &self.signer);
-        if self.length > 0 && self.length + bytes.len() as u64 > self.segment_len {
+        let is_full = self.length + bytes.len() as u64 > self.segment_len || self.segment.yields(bytes.len());
+        if self.length > 0 && is_full {
             self.next_segment().map_err(|error| self.shared.fail(Step::Write, error))?;
         }
         let written = self.segment.append(&bytes).map_err(|error| self.shared.fail(Step::Write, error));
@@ -133,7 +134,6 @@ impl Writer {
         let first = self.frontier.size();
         let path = self.journal.join(journal::segment_name(first));
         self.segment = self.storage.segment(&path)?;
-        self.segment.expect(self.segment_len);
         self.length = 0;
         self.shared.update(|pending| pending.segments.push((first, path)));
         Ok(())

@@ -54,6 +54,32 @@ async fn room_made_in_advance_is_no_part_of_a_log_that_crashed_or_was_closed() {
 }
 
 #[tokio::test]
+async fn a_busy_log_goes_on_in_a_segment_that_was_made_ready() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spare = folder.path().join("journal/spare");
+    let busy = Settings { checkpoint_interval: Duration::from_millis(20), ..settings() };
+    let log = Log::open(folder.path(), signer(), &busy).expect("opens");
+    let large = || vec![b'x'; 8 << 10];
+    let (mut size, began) = (0, Instant::now());
+    while crate::tlog::shelf::segments(folder.path()).expect("lists").len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(60), "no second segment");
+        for appended in futures_util::future::join_all((0..16).map(|_| log.append(large()))).await {
+            appended.expect("appends");
+            size += 1;
+        }
+    }
+    let crashed = tempfile::tempdir().expect("a folder");
+    copy(folder.path(), crashed.path());
+    let report = verify(crashed.path(), signer().verifier(), None).expect("whole");
+    assert_eq!((report.checkpoint.checkpoint().size() + report.after_checkpoint, report.torn_bytes), (size, 0));
+    let again = open(crashed.path()).expect("opens");
+    assert_eq!(again.append(large()).await.expect("appends").index, size);
+    again.close().await.expect("closes");
+    assert_eq!(log.close().await.expect("closes").checkpoint().size(), size);
+    assert!(!spare.exists() && !crashed.path().join("journal/spare").exists());
+}
+
+#[tokio::test]
 async fn entries_are_kept_signed_proved_and_continued() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut size = 0;
