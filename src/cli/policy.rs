@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Shown, Usage};
+use crate::custodian::approval::json::hex;
 use crate::custodian::policy::cases::Cases;
 use crate::custodian::policy::{Policy, Problem};
 
@@ -112,10 +113,6 @@ fn read(file: &Path) -> Result<String> {
     let length = std::fs::metadata(file).with_context(about)?.len();
     anyhow::ensure!(length <= LEN_MAX, "{} has more than {} KiB", file.display(), LEN_MAX >> 10);
     std::fs::read_to_string(file).with_context(about)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

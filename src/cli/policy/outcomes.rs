@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::hex;
+use crate::custodian::approval::json::hex;
 use crate::custodian::audit::{Decision, Verdict};
 use crate::custodian::policy::Policy;
 use crate::custodian::policy::cases::{Case, Outcome};

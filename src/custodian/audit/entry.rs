@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
+use crate::custodian::approval::json::hex;
 use crate::custodian::requester::Requester;
 
 use super::{Decision, Details, Use, Verdict};
@@ -88,7 +89,7 @@ pub(super) fn to_bytes(
         action: what.action.as_str(),
         kek: what.kek.as_ref().map(|kek| kek.as_str()),
         version: what.version.map(|version| version.number()),
-        context_sha256: what.context_hash.as_ref().map(hex),
+        context_sha256: what.context_hash.map(|hash| hex(&hash)),
         bucket: branch.map(|branch| branch.bucket.as_str()),
         purpose: branch.map(|branch| branch.purpose.as_str()),
         writer: branch.map(|branch| branch.writer.as_str()),
@@ -112,11 +113,4 @@ pub(super) fn to_bytes(
 /// The generation of the store that an entry names.
 pub(super) fn generation(entry: &[u8]) -> Option<u64> {
     serde_json::from_slice(entry).ok().map(|Generation { generation }| generation)
-}
-
-/// Lower-case hexadecimal.
-pub(in crate::custodian) fn hex(bytes: &[u8; 32]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -7,6 +7,7 @@ use super::answer::{Answer, Content, Failure};
 use super::base64;
 use super::json::{InvalidField, Object};
 use super::refusal::{self, Asked};
+use crate::custodian::approval::json::hex;
 use crate::custodian::approval::{Approval, Verb};
 use crate::custodian::engine::{Done, Engine, EngineError, GatedCall};
 use crate::custodian::grant::NewGrant;
@@ -140,8 +141,4 @@ pub(super) async fn end_grant(
 /// `GET policy`.
 pub(super) async fn policy(engine: &Engine, who: &Requester) -> Result<Answer, Failure> {
     told(engine.policy(who).await, |(hash, text)| json!({ "sha256": hex(&hash), "policy": text }))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

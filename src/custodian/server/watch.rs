@@ -22,9 +22,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::answer::ResponseBody;
-use super::ours::hex;
 use super::places::Place;
 use super::state::Unsealed;
+use crate::custodian::approval::json::hex;
 use crate::custodian::audit::Action;
 use crate::custodian::engine::Event;
 use crate::custodian::requester::Requester;

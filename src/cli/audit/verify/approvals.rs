@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::finding::Finding;
 use crate::cli::audit::entry::Entry;
+use crate::custodian::approval::json::hex;
 use crate::custodian::approval::{Approval, ProposalDocument, REQUIRED_MIN, Subject, Verb, verify_offline};
 use crate::custodian::identity;
 use crate::net::tls::load_certificates;
@@ -251,10 +252,6 @@ fn approval(entry: &Entry, verb: Verb, time_s: i64) -> Option<Approval> {
     let bytes = |name: &str| STANDARD.decode(detail.get(name)?.as_str()?).ok();
     let approval = Approval::new(verb, bytes("certificate")?, bytes("signature")?, time_s).ok()?;
     (entry.text("principal") == Some(approval.officer.as_str())).then_some(approval)
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The logs besides the first are those of peers.
