@@ -1,13 +1,10 @@
 //! `claviger demo`: everything on one machine, with a sample that shows who sees what.
 
 mod application;
-mod conditions;
 mod custodian;
-mod folder;
 mod home;
-mod key_names;
-mod places;
 mod show;
+mod storage;
 mod storage_server;
 
 use std::io::ErrorKind;
@@ -35,7 +32,7 @@ const USUAL_PORT: u16 = 9443;
 /// The custodian's.
 const USUAL_CUSTODIAN_PORT: u16 = 9444;
 /// Of what the embedded storage server logs, nothing is news: the proxy tells of its failures.
-const LOG_FILTER: &str = "warn,s3s=off,s3s_fs=off";
+const LOG_FILTER: &str = "warn,s3s=off,sqlx=error";
 
 #[derive(Args)]
 pub(super) struct Arguments {

@@ -79,7 +79,7 @@ const CONFINED: &[Confined] = &[
         advice: "give the module a `thiserror` enum whose variants are causes",
     },
     Confined {
-        crates: &["rcgen", "s3s", "s3s_fs"],
+        crates: &["rcgen", "s3s"],
         homes: &["src/cli.rs", "src/cli/"],
         free_in_tests: true,
         advice: "it serves `demo` and `init` only; pass what it makes in from `cli`",

@@ -12,7 +12,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
 
-use super::folder::Folder;
+use super::storage::FolderStorage;
 use crate::net::listener::{self, ListenerLimits};
 use crate::secret::SecretBytes;
 
@@ -20,17 +20,19 @@ use crate::secret::SecretBytes;
 pub(super) struct StorageServer {
     listener: TcpListener,
     service: S3Service,
+    storage: FolderStorage,
 }
 
 impl StorageServer {
     /// Over `folder`, on a free port, for one identity.
     pub(super) async fn bind(folder: &Path, access_key: &str, secret: &SecretBytes) -> Result<Self> {
         let secret = std::str::from_utf8(secret.expose()).context("the storage server's secret is not text")?;
-        let mut builder = S3ServiceBuilder::new(Folder::open(folder)?);
+        let storage = FolderStorage::open(folder).await?;
+        let mut builder = S3ServiceBuilder::new(storage.clone());
         builder.set_auth(SimpleAuth::from_single(access_key, secret));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
         let listener = listener.context("no port of 127.0.0.1 is free for the storage server")?;
-        Ok(Self { listener, service: builder.build() })
+        Ok(Self { listener, service: builder.build(), storage })
     }
 
     pub(super) fn address(&self) -> Result<SocketAddr> {
@@ -39,7 +41,7 @@ impl StorageServer {
 
     /// Serves until `shutdown` resolves.
     pub(super) async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, service } = self;
+        let Self { listener, service, storage } = self;
         let answer = move |request: Request<Incoming>, _| {
             let service = service.clone();
             async move { service.call(request.map(Body::from)).await.unwrap_or_else(|_| failed()) }
@@ -52,6 +54,7 @@ impl StorageServer {
             ..ListenerLimits::default()
         };
         listener::run(listener, None, limits, answer, shutdown).await;
+        storage.close().await;
     }
 }
 
