@@ -184,8 +184,8 @@ async fn a_bucket_with_objects_is_not_deleted() {
     let absent = ObjectIdentifier { key: "absent".to_owned(), ..Default::default() };
     let versioned = ObjectIdentifier { version_id: Some("v".to_owned()), ..gone.clone() };
     let delete_objects = Delete { objects: vec![gone, absent, versioned], quiet: None };
-    let input = DeleteObjectsInput { bucket: BUCKET.to_owned(), delete: delete_objects, ..Default::default() };
-    let output = fixture.storage.delete_objects(request(input)).await.expect("deletes").output;
+    let input = DeleteObjectsInput::builder().bucket(BUCKET.to_owned()).delete(delete_objects).build();
+    let output = fixture.storage.delete_objects(request(input.expect("complete"))).await.expect("deletes").output;
     assert_eq!(output.deleted.map(|deleted| deleted.len()), Some(2));
     assert_eq!(output.errors.expect("one")[0].code.as_deref(), Some("NotImplemented"));
     assert_eq!((code(delete().await), fixture.files()), ("no error".to_owned(), 0));
@@ -194,7 +194,7 @@ async fn a_bucket_with_objects_is_not_deleted() {
 
 #[tokio::test]
 async fn readers_see_bytes_and_metadata_of_one_upload() {
-    let fixture = std::sync::Arc::new(fixture().await);
+    let fixture = Arc::new(fixture().await);
     let write = |content: &'static str| {
         let metadata = Some([("claviger".to_owned(), content.to_owned())].into_iter().collect());
         PutObjectInput { metadata, ..put("key", content) }
