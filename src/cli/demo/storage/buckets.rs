@@ -27,7 +27,7 @@ impl FolderStorage {
             })
         });
         change.await?;
-        Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+        Ok(S3Response::new(CreateBucketOutput { location }))
     }
 
     pub(super) async fn remove_bucket(

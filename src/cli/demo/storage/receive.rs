@@ -18,6 +18,13 @@ use crate::custodian::approval::json::hex;
 /// Most bytes of one upload.
 const SIZE_MAX: u64 = 5 << 30;
 const BUFFER: usize = 256 << 10;
+const ALGORITHMS: &[&str] = &[
+    ChecksumAlgorithm::CRC32,
+    ChecksumAlgorithm::CRC32C,
+    ChecksumAlgorithm::CRC64NVME,
+    ChecksumAlgorithm::SHA1,
+    ChecksumAlgorithm::SHA256,
+];
 
 /// What a client said of the bytes that it sends.
 #[derive(Default)]
@@ -77,25 +84,18 @@ fn broken_off(error: s3s::StdError) -> S3Error {
 
 fn hasher(promises: &Promises) -> S3Result<ChecksumHasher> {
     let algorithm = promises.algorithm.as_ref().map(|algorithm| algorithm.as_str().to_ascii_uppercase());
-    let wanted = |name: &str, promised: &Option<String>| promised.is_some() || algorithm.as_deref() == Some(name);
-    let promised = &promises.checksums;
-    let mut hasher = ChecksumHasher::default();
-    hasher.crc32 = wanted(ChecksumAlgorithm::CRC32, &promised.crc32).then(Default::default);
-    hasher.crc32c = wanted(ChecksumAlgorithm::CRC32C, &promised.crc32c).then(Default::default);
-    hasher.crc64nvme = wanted(ChecksumAlgorithm::CRC64NVME, &promised.crc64nvme).then(Default::default);
-    hasher.sha1 = wanted(ChecksumAlgorithm::SHA1, &promised.sha1).then(Default::default);
-    hasher.sha256 = wanted(ChecksumAlgorithm::SHA256, &promised.sha256).then(Default::default);
-    let known = [
-        hasher.crc32.is_some(),
-        hasher.crc32c.is_some(),
-        hasher.crc64nvme.is_some(),
-        hasher.sha1.is_some(),
-        hasher.sha256.is_some(),
-    ];
-    if algorithm.is_some() && !known.contains(&true) {
+    if algorithm.as_deref().is_some_and(|name| !ALGORITHMS.contains(&name)) {
         return Err(s3_error!(NotImplemented, "the demo's storage does not know the checksum algorithm"));
     }
-    Ok(hasher)
+    let wanted = |name: &str, promised: &Option<String>| promised.is_some() || algorithm.as_deref() == Some(name);
+    let promised = &promises.checksums;
+    Ok(ChecksumHasher {
+        crc32: wanted(ChecksumAlgorithm::CRC32, &promised.crc32).then(Default::default),
+        crc32c: wanted(ChecksumAlgorithm::CRC32C, &promised.crc32c).then(Default::default),
+        crc64nvme: wanted(ChecksumAlgorithm::CRC64NVME, &promised.crc64nvme).then(Default::default),
+        sha1: wanted(ChecksumAlgorithm::SHA1, &promised.sha1).then(Default::default),
+        sha256: wanted(ChecksumAlgorithm::SHA256, &promised.sha256).then(Default::default),
+    })
 }
 
 impl Promises {
