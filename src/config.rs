@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::custody::lease::LeaseSettings;
-use crate::object::access::Client;
+use crate::object::access::{Anonymous, Client};
 use crate::object::bucket::Buckets;
 use crate::proxy::access_log::AccessLogSettings;
 use crate::telemetry::LogFormat;
@@ -60,6 +60,8 @@ pub struct Config {
     pub keks: Vec<KekUse>,
     /// Who may sign requests.
     pub clients: Vec<Client>,
+    /// What may be done without a signature; nothing without it.
+    pub anonymous: Option<Anonymous>,
     /// The log of record accesses, if there is to be one.
     pub audit: Option<AccessLogSettings>,
     /// How a line of the log looks.
@@ -126,6 +128,7 @@ fn read(root: Section<'_>, file: &Path) -> Option<Config> {
     let state_bucket = storage.as_ref().map(|storage| storage.state_bucket.as_str());
     let buckets = buckets::read(&root, writer, state_bucket);
     let clients = clients::read(&root);
+    let anonymous = root.section("anonymous").map(clients::anonymous);
     let audit = root.section("audit").map(audit::read);
     let (log_format, log_filter) = log(root.section("log"));
     root.finish();
@@ -139,6 +142,10 @@ fn read(root: Section<'_>, file: &Path) -> Option<Config> {
         buckets,
         keks,
         clients: clients?,
+        anonymous: match anonymous {
+            None => None,
+            Some(anonymous) => Some(anonymous?),
+        },
         // A section with a mistake in it is no reason to do without.
         audit: match audit {
             None => None,

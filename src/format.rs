@@ -20,6 +20,7 @@ pub mod layout;
 pub mod metadata;
 pub mod segment;
 pub mod size;
+pub mod upload;
 
 #[cfg(test)]
 mod vectors;

@@ -3,12 +3,16 @@
 //! A [`Call`] is an authenticated client with the operation that it asks for; an [`Objects`] carries it out against
 //! the storage server and gives an [`Answer`]. Who listens, and how errors look on the wire, is decided above.
 //!
-//! **Invariant:** every operation first asks whether the client may, then whether the bucket exists for it; nothing
+//! **Invariant:** every operation first asks whether the client may, then whether the bucket exists for it (a preflight
+//! request, which is nobody's, asks the second only); nothing
 //! is sent to the storage server, and no key is asked for, before that.
 
 pub mod access;
 pub mod answer;
+pub mod attributes;
 pub mod bucket;
+mod bucket_encryption;
+pub mod copy;
 mod decrypting;
 mod delete;
 mod encrypting;
@@ -19,17 +23,22 @@ mod head;
 mod lease;
 mod list;
 mod metadata;
+pub mod multipart;
 mod opened;
 mod pass_through;
 pub mod plaintext;
+mod preflight;
 mod put;
+mod reading;
 mod service;
+mod source;
 pub mod state;
 mod tails;
 
 use http::{HeaderMap, Method};
 
 use crate::custody::keys::BranchKeys;
+use crate::s3::customer_key::CustomerKeys;
 use crate::s3::operation::{Access, BucketOperation, ObjectOperation, Operation, forwardable_request_headers};
 use crate::s3::target::ObjectKey;
 use crate::storage::{Storage, StorageRequest, StorageResponse};
@@ -37,8 +46,10 @@ use crate::storage::{Storage, StorageRequest, StorageResponse};
 use access::Authenticated;
 use answer::Answer;
 use bucket::{Bucket, Buckets};
+use copy::Heeding;
 use error::Error;
 use plaintext::Upload;
+use state::StateBucket;
 use tails::TailCache;
 
 /// Carries out operations on encrypted objects.
@@ -47,6 +58,8 @@ pub struct Objects {
     keys: BranchKeys,
     buckets: Buckets,
     tails: TailCache,
+    state: StateBucket,
+    heeding: Heeding,
 }
 
 /// An operation that an authenticated client asks for.
@@ -56,8 +69,10 @@ pub struct Call {
     pub who: Authenticated,
     /// What is asked.
     pub operation: Operation,
-    /// The request's headers.
+    /// The request's headers, without customer keys.
     pub headers: HeaderMap,
+    /// The client's own keys (SSE-C).
+    pub customer_keys: CustomerKeys,
 }
 
 /// An object as a request names it.
@@ -68,9 +83,9 @@ struct Named<'a> {
 }
 
 impl Objects {
-    /// From its parts. `keys` publishes to the state bucket of the same storage server (see [`state::StateBucket`]).
-    pub fn new(storage: Storage, keys: BranchKeys, buckets: Buckets) -> Self {
-        Self { storage, keys, buckets, tails: TailCache::default() }
+    /// From its parts. `keys` publishes to `state`, the state bucket of the same storage server.
+    pub fn new(storage: Storage, keys: BranchKeys, buckets: Buckets, state: StateBucket) -> Self {
+        Self { storage, keys, buckets, tails: TailCache::default(), state, heeding: Heeding::default() }
     }
 
     /// Carries out `call`. `upload` is the request's body; operations without one leave it unread.
@@ -79,6 +94,9 @@ impl Objects {
     /// [`Error`]: nothing was committed, unless it says that the storage server's answer got lost.
     pub async fn perform(&self, call: &Call, upload: Upload) -> Result<Answer, Error> {
         self.permit(call)?;
+        if let Some(source) = call.operation.source() {
+            self.buckets.find(&source.bucket).ok_or(Error::NoSuchBucket)?;
+        }
         match &call.operation {
             Operation::ListBuckets(list) => self.list_buckets(call, list).await,
             Operation::Bucket(name, operation) => {
@@ -107,7 +125,10 @@ impl Objects {
             BucketOperation::ListObjectsV1(parameters) | BucketOperation::ListObjectsV2(parameters) => {
                 self.list_objects(call, bucket, parameters).await
             }
+            BucketOperation::ListObjectVersions(parameters) => self.list_versions(call, bucket, parameters).await,
+            BucketOperation::ListMultipartUploads(parameters) => self.list_uploads(call, bucket, parameters).await,
             BucketOperation::DeleteObjects { .. } => self.delete_objects(call, bucket, upload).await,
+            BucketOperation::Encryption(verb) => self.bucket_encryption(call, bucket, *verb, upload).await,
             BucketOperation::PassThrough(pass) => self.pass_through(call, bucket, None, pass, upload).await,
         }
     }
@@ -121,6 +142,16 @@ impl Objects {
     ) -> Result<Answer, Error> {
         match operation {
             ObjectOperation::PutObject { .. } => self.put(call, object, upload).await,
+            ObjectOperation::CopyObject { source, .. } => self.copy(call, object, source).await,
+            ObjectOperation::GetObjectAttributes(asked) => self.attributes(call, object, asked).await,
+            ObjectOperation::CreateMultipartUpload { .. } => self.create_upload(call, object).await,
+            ObjectOperation::UploadPart(part) => self.upload_part(call, object, part, upload).await,
+            ObjectOperation::UploadPartCopy { part, source } => self.copy_part(call, object, part, source).await,
+            ObjectOperation::ListParts(asked) => self.list_parts(call, object, asked).await,
+            ObjectOperation::CompleteMultipartUpload { upload: id } => {
+                self.complete_upload(call, object, id, upload).await
+            }
+            ObjectOperation::AbortMultipartUpload { upload: id } => self.abort_upload(call, object, id).await,
             ObjectOperation::GetObject(read) => self.get(call, object, read).await,
             ObjectOperation::HeadObject(read) => self.head(call, object, read).await,
             ObjectOperation::DeleteObject { version_id, .. } => self.delete(call, object, version_id.as_deref()).await,
@@ -133,7 +164,12 @@ impl Objects {
     fn permit(&self, call: &Call) -> Result<(), Error> {
         let bucket = call.operation.bucket();
         let allowed = call.operation.needs().iter().all(|access| call.who.may(*access, bucket));
-        if allowed { Ok(()) } else { Err(Error::Denied) }
+        let source = call.operation.source();
+        let readable = source.is_none_or(|source| call.who.may(Access::Read, Some(&source.bucket)));
+        // An upload has a record in the state bucket, which would be written by the proxy's rights. S3 has none of it
+        // for those who do not sign, either.
+        let signed_if_needed = !(call.who.is_anonymous() && call.operation.is_on_upload());
+        if allowed && readable && signed_if_needed { Ok(()) } else { Err(Error::Denied) }
     }
 
     /// Whether the client may know that a bucket exists.
@@ -152,6 +188,6 @@ impl Objects {
     }
 
     async fn send(&self, call: &Call, request: StorageRequest) -> Result<StorageResponse, Error> {
-        Ok(self.storage.send(request, call.who.storage_credentials()).await?)
+        Ok(self.storage.send_as(request, call.who.signer()).await?)
     }
 }

@@ -5,8 +5,11 @@
 pub mod checksum;
 pub mod chunked;
 pub mod conditions;
+pub mod copy_source;
+pub mod customer_key;
 pub mod error;
 pub mod etag;
+pub mod form;
 pub mod operation;
 pub mod range;
 pub mod sigv4;

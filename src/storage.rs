@@ -3,6 +3,8 @@
 //! **Invariant:** only [`CipherBytes`](crate::format::ciphertext::CipherBytes) leave as bodies, always with
 //! an exact Content-Length.
 //!
+//! **Invariant:** a request goes unsigned only where its sender says [`Signer::Nobody`].
+//!
 //! **Invariant:** a streaming upload is sent once, and its last bytes leave only after its source ended without
 //! an error: what fails on our side is never committed by the storage server.
 
@@ -30,6 +32,17 @@ pub use self::error::{Garbage, Refusal, RequestError, StorageError};
 pub use self::request::{Replay, StorageBody, StorageRequest};
 pub use self::response::{ResponseStream, StorageResponse};
 pub use self::settings::{Addressing, Endpoint, RetrySettings, SettingsError, StorageSettings};
+
+/// In whose name a request goes to the storage server.
+#[derive(Debug, Clone, Copy)]
+pub enum Signer<'a> {
+    /// The proxy's.
+    Proxy,
+    /// A client's, with credentials of its own on the storage server.
+    Client(&'a Credentials),
+    /// Nobody's: the request is not signed, and the storage server decides what everybody may.
+    Nobody,
+}
 
 /// How long the body of an early refusal may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +76,18 @@ impl Storage {
         &self.inner.settings
     }
 
+    /// As [`Storage::send_as`], signed with `credentials` or else as the proxy.
+    ///
+    /// # Errors
+    /// Those of [`Storage::send_as`].
+    pub async fn send(
+        &self,
+        request: StorageRequest,
+        credentials: Option<&Credentials>,
+    ) -> Result<StorageResponse, StorageError> {
+        self.send_as(request, credentials.map_or(Signer::Proxy, Signer::Client)).await
+    }
+
     /// Signs and sends `request`, and returns the answer whatever its status, once its head is there.
     ///
     /// An [`StorageBody::Empty`] or [`StorageBody::Replayable`] request is tried again, freshly signed, as
@@ -72,12 +97,12 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError`], but [`StorageError::Refused`] only from [`StorageResponse::checked`].
-    pub async fn send(
-        &self,
-        request: StorageRequest,
-        credentials: Option<&Credentials>,
-    ) -> Result<StorageResponse, StorageError> {
-        let credentials = credentials.unwrap_or(&self.inner.credentials);
+    pub async fn send_as(&self, request: StorageRequest, signer: Signer<'_>) -> Result<StorageResponse, StorageError> {
+        let credentials = match signer {
+            Signer::Proxy => Some(&self.inner.credentials),
+            Signer::Client(credentials) => Some(credentials),
+            Signer::Nobody => None,
+        };
         let StorageRequest { method, bucket, key, query, headers, body, replay } = request;
         let outline = Outline::new(&self.inner.settings, method, bucket, key, query, headers, &body)?;
         match body {
@@ -96,7 +121,7 @@ impl Storage {
     async fn send_again(
         &self,
         outline: &Outline,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
         replay: Replay,
         upload: impl Fn() -> Upload,
     ) -> Result<StorageResponse, StorageError> {
@@ -130,7 +155,7 @@ impl Storage {
     async fn send_once(
         &self,
         outline: &Outline,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
         upload: Upload,
     ) -> Result<StorageResponse, StorageError> {
         let handle = upload.handle();
@@ -156,11 +181,14 @@ impl Storage {
     async fn attempt(
         &self,
         outline: &Outline,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
         upload: Upload,
     ) -> Result<Response<ResponseBody>, StorageError> {
         let handle = upload.handle();
-        let request = outline.sign(&self.inner.settings.region, credentials, upload)?;
+        let request = match credentials {
+            Some(credentials) => outline.sign(&self.inner.settings.region, credentials, upload)?,
+            None => outline.unsigned(upload),
+        };
         let answer = self.inner.client.request(request, self.inner.settings.head_timeout).await;
         answer.map_err(|error| match handle.take_failure() {
             Some(failure) => StorageError::Aborted(failure),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use claviger::format::body::{OpenError, RangeOpener, SingleOpener, SingleSealer};
 use claviger::format::keys::Dek;
 use claviger::format::layout::{PartMap, PlainOffset};
-use claviger::format::{envelope as envelopes, footer, metadata as metadatas, size};
+use claviger::format::{envelope as envelopes, footer, metadata as metadatas, size, upload};
 
 use super::input::{Numbers, pieces};
 
@@ -28,6 +28,16 @@ pub fn tail(bytes: &[u8]) {
 /// What parses as metadata is written back byte for byte.
 pub fn metadata(bytes: &[u8]) {
     metadatas::fuzz_metadata(bytes);
+}
+
+/// What parses as the record of an upload, or its settings, is written back byte for byte.
+pub fn upload_record(bytes: &[u8]) {
+    upload::fuzz_record(bytes);
+}
+
+/// What parses as a part marker's plaintext is written back byte for byte.
+pub fn part_marker(bytes: &[u8]) {
+    upload::fuzz_marker(bytes);
 }
 
 /// In whatever pieces a body is written and read, whole or as a range, the plaintext comes back; with a bit flipped it does not.

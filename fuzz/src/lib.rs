@@ -6,6 +6,7 @@
 pub mod api;
 pub mod approvals;
 pub mod format;
+pub mod forms;
 mod input;
 pub mod keys;
 pub mod logs;
@@ -27,14 +28,19 @@ targets! {
     format::envelope,
     format::tail,
     format::metadata,
+    format::upload_record,
+    format::part_marker,
     format::body,
     s3::sigv4,
     s3::request,
     s3::chunked,
+    forms::form,
+    forms::form_policy,
     xml::xml_listing,
     xml::xml_buckets,
     xml::xml_delete,
     xml::xml_error,
+    xml::xml_multipart,
     keys::context,
     keys::kek,
     keys::ciphertext,

@@ -78,22 +78,24 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
     let transit = Arc::new(Transit::new(&config.custodian).context("the custodian's settings do not do")?);
     prove_keks(&config, transit.as_ref()).await?;
     log_start(&config, listener.local_addr()?);
-    let Config { proxy, storage, custodian: section, leases, buckets, clients, audit, .. } = config;
+    let Config { proxy, storage, custodian: section, leases, buckets, clients, anonymous, audit, .. } = config;
     let access_log = audit.map(access_log).transpose()?;
     let state_bucket = storage.state_bucket;
     let storage = Storage::new(storage.settings, storage.credentials)?;
-    let directory = Arc::new(StateBucket::new(storage.clone(), state_bucket));
+    let state = StateBucket::new(storage.clone(), state_bucket);
+    let directory = Arc::new(state.clone());
     let keys = BranchKeys::new(Arc::clone(&transit) as Arc<dyn Custodian>, directory, leases.clone(), proxy.writer);
     let watching = watch(&section, &leases, &transit, &keys).await?;
     let settings = FrontSettings {
         clients,
+        anonymous,
         domains: proxy.domains,
         verify: VerifySettings::default(),
         body_timeout: proxy.body_timeout,
         max_requests: proxy.max_requests,
         access_log: access_log.clone(),
     };
-    let front = Arc::new(Front::new(Objects::new(storage.clone(), keys, buckets), settings)?);
+    let front = Arc::new(Front::new(Objects::new(storage.clone(), keys, buckets, state), settings)?);
     let limits =
         ListenerLimits { drain: proxy.drain, max_connections: proxy.max_connections, ..ListenerLimits::default() };
     Ok(Prepared { front, listener, tls: proxy.tls, limits, _watching: watching, access_log, storage })
@@ -138,6 +140,7 @@ fn log_start(config: &Config, address: SocketAddr) {
         custodian = custodian.join(","),
         keks = keks.join(","),
         clients = config.clients.len(),
+        anonymous = config.anonymous.is_some(),
         "the proxy starts; each KEK is proven to bind branch keys to their context"
     );
 }

@@ -1,4 +1,4 @@
-//! `[[client]]`: who may sign requests, and what for.
+//! `[[client]]`: who may sign requests, and what for; `[anonymous]`: what may be done without a signature.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,25 @@ use super::problem::Mistake;
 use super::section::Section;
 use crate::custody::reason::Reason;
 use crate::names::{LogicalBucket, Principal};
-use crate::object::access::{BucketPattern, Client, Grant};
+use crate::object::access::{ANONYMOUS, Anonymous, BucketPattern, Client, Grant};
 use crate::s3::operation::Access;
 use crate::s3::sigv4::Credentials;
 
 /// The words for kinds of access.
-const ACCESS: [(&str, Access); 6] = [
+const ACCESS: &[(&str, Access)] = &[
     ("read", Access::Read),
     ("write", Access::Write),
     ("delete", Access::Delete),
     ("list", Access::List),
     ("bucket", Access::Bucket),
+    ("configure", Access::Configure),
+];
+/// Those that requests without a signature may have: nobody makes or removes buckets.
+const FOR_EVERYBODY: &[(&str, Access)] = &[
+    ("read", Access::Read),
+    ("write", Access::Write),
+    ("delete", Access::Delete),
+    ("list", Access::List),
     ("configure", Access::Configure),
 ];
 
@@ -47,20 +55,15 @@ fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<C
     let access_key = section.required("access_key");
     let secret = section.required("secret_key_file");
     let secret = secret.and_then(|text| text.parsed(|_| files::client_secret(&text.path())));
-    let principal = section.required("principal").and_then(|text| text.parsed(Principal::new));
-    let reason = section.text("reason");
-    let reason =
-        reason.map_or(Some(Reason::Unspecified), |text| text.parsed(|text| text.parse().map_err(|_| Mistake::Reason)));
+    let principal = section.required("principal").and_then(|text| text.parsed(principal));
+    let reason = reason(section);
     let storage = files::optional_pair(section, "storage_access_key", "storage_secret_key_file");
     let storage_credentials = storage.map(|(key, secret)| {
         let access_key = key.parsed(files::access_key);
         let secret = secret.parsed(|_| files::secret_access_key(&secret.path()));
         Some(Credentials { access_key: access_key?, secret: secret?, session_token: None })
     });
-    let grants: Vec<Option<Grant>> = section.sections("grant").into_iter().map(grant).collect();
-    if !section.has("grant") {
-        section.note(Mistake::Missing("grant"));
-    }
+    let grants = grants(section, ACCESS);
     let access_key = access_key?;
     if let Some(line) = lines.insert(access_key.text.to_owned(), access_key.line) {
         access_key.note(Mistake::Duplicate(line));
@@ -74,12 +77,37 @@ fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<C
         secret: secret?,
         principal: principal?,
         reason: reason?,
-        grants: grants.into_iter().collect::<Option<_>>()?,
+        grants: grants?,
         storage_credentials,
     })
 }
 
-fn grant(section: Section<'_>) -> Option<Grant> {
+/// What requests without a signature may do. `None` stands for a mistake.
+pub(super) fn anonymous(section: Section<'_>) -> Option<Anonymous> {
+    let (reason, grants) = (reason(&section), grants(&section, FOR_EVERYBODY));
+    section.finish();
+    Some(Anonymous { reason: reason?, grants: grants? })
+}
+
+fn principal(text: &str) -> Result<Principal, Mistake> {
+    if text == ANONYMOUS { Err(Mistake::ReservedPrincipal) } else { Ok(Principal::new(text)?) }
+}
+
+fn reason(section: &Section<'_>) -> Option<Reason> {
+    let reason = section.text("reason");
+    reason.map_or(Some(Reason::Unspecified), |text| text.parsed(|text| text.parse().map_err(|_| Mistake::Reason)))
+}
+
+fn grants(section: &Section<'_>, known: &[(&'static str, Access)]) -> Option<Vec<Grant>> {
+    let grants: Vec<Option<Grant>> =
+        section.sections("grant").into_iter().map(|section| grant(section, known)).collect();
+    if !section.has("grant") {
+        section.note(Mistake::Missing("grant"));
+    }
+    grants.into_iter().collect()
+}
+
+fn grant(section: Section<'_>, known: &[(&'static str, Access)]) -> Option<Grant> {
     let mut grant = Grant { buckets: Vec::new(), access: Vec::new() };
     for key in ["buckets", "access"].into_iter().filter(|key| !section.has(key)) {
         section.note(Mistake::Missing(key));
@@ -88,7 +116,7 @@ fn grant(section: Section<'_>) -> Option<Grant> {
         grant.buckets.push(text.parsed(pattern)?);
     }
     for text in section.texts("access") {
-        grant.access.push(text.parsed(access)?);
+        grant.access.push(text.parsed(|text| access(text, known))?);
     }
     section.finish();
     Some(grant)
@@ -108,7 +136,7 @@ fn pattern(text: &str) -> Result<BucketPattern, Mistake> {
     }
 }
 
-fn access(text: &str) -> Result<Access, Mistake> {
-    let known = ACCESS.iter().find(|(word, _)| *word == text);
-    known.map(|(_, access)| *access).ok_or_else(|| Mistake::Choice(ACCESS.map(|(word, _)| word).to_vec()))
+fn access(text: &str, known: &[(&'static str, Access)]) -> Result<Access, Mistake> {
+    let found = known.iter().find(|(word, _)| *word == text);
+    found.map(|(_, access)| *access).ok_or_else(|| Mistake::Choice(known.iter().map(|(word, _)| *word).collect()))
 }

@@ -245,6 +245,9 @@ pub enum Mistake {
     /// No bucket is served.
     #[error("no bucket is configured; add [[bucket]] sections, or [default_bucket] for all others")]
     NoBucket,
+    /// A client by the name of those who are none.
+    #[error("this is the name of requests without a signature; choose another")]
+    ReservedPrincipal,
     /// No client is served.
     #[error("no client is configured; add a [[client]] section for each access key")]
     NoClient,

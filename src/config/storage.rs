@@ -34,12 +34,17 @@ pub(super) fn read(section: Section<'_>) -> Option<StorageSection> {
         |text| text.parsed(|text| LogicalBucket::new(text).map(|name| name.as_str().to_owned())),
     );
     let metadata_limit_bytes = section.number("metadata_limit_bytes", 1024..=24_576, 2048);
+    let server_side_copy = section.flag("server_side_copy");
+    let server_side_copy = if section.has("server_side_copy") { server_side_copy } else { Some(true) };
+    let copy_limit_bytes = section.number("copy_limit_bytes", 5 << 20..=5 << 30, 5 << 30);
     section.finish();
     allow_plaintext?;
     let settings = StorageSettings {
         addressing: addressing?,
         tls: tls?,
         metadata_limit_bytes,
+        server_side_copy: server_side_copy?,
+        copy_limit_bytes,
         ..StorageSettings::new(endpoint?, region?)
     };
     let credentials = Credentials { access_key: access_key?, secret: secret?, session_token: None };

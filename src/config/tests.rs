@@ -77,6 +77,33 @@ fn reported(line: &str, replacement: &str) -> Vec<String> {
 }
 
 #[test]
+fn requests_without_a_signature_are_refused_unless_it_says_otherwise() {
+    let folder = folder();
+    let load = |text: &str| {
+        let file = folder.path().join("proxy.toml");
+        std::fs::write(&file, text).expect("writes");
+        load(&file)
+    };
+    assert!(load(GOOD).expect("right").anonymous.is_none());
+    let grant = "[[anonymous.grant]]\nbuckets = [\"public-*\"]\naccess = [\"read\"]\n";
+    let right = format!("{GOOD}[anonymous]\nreason = \"customer-initiated\"\n{grant}");
+    let anonymous = load(&right).expect("right").anonymous.expect("configured");
+    assert_eq!((anonymous.reason.as_str(), anonymous.grants.len()), ("customer-initiated", 1));
+    for (wrong, key) in [
+        ("[anonymous]\n".to_owned(), "anonymous"),
+        (format!("[anonymous]\nprincipal = \"me\"\n{grant}"), "anonymous.principal"),
+        (grant.replace("public-*", "a"), "anonymous.grant.buckets"),
+        (grant.replace("\"read\"", "\"bucket\""), "anonymous.grant.access"),
+        (grant.replace("\"read\"", "\"read\", \"bucket\""), "anonymous.grant.access"),
+    ] {
+        let problems = load(&format!("{GOOD}{wrong}")).expect_err("wrong");
+        assert!(problems.list.iter().any(|problem| problem.key == key), "{wrong}: {problems}");
+    }
+    let problems = load(&GOOD.replace("\"accounting\"", "\"anonymous\"")).expect_err("the name is taken");
+    assert!(problems.to_string().contains("[client.principal] this is the name of requests without"), "{problems}");
+}
+
+#[test]
 fn a_right_configuration_is_resolved() {
     let folder = folder();
     let config = load_text(&folder, GOOD).expect("right");
@@ -151,6 +178,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "region = \"us-east-1\"",
         "metadata_limit_bytes = 1",
         "proxy.toml:8: [storage.metadata_limit_bytes] must be 1024 to",
+    ),
+    ("region = \"us-east-1\"", "copy_limit_bytes = 1", "proxy.toml:8: [storage.copy_limit_bytes] must be 5242880 to"),
+    (
+        "region = \"us-east-1\"",
+        "server_side_copy = \"no\"",
+        "proxy.toml:8: [storage.server_side_copy] expected true or false, found string",
     ),
     ("access_key = \"claviger\"", "access_key = \"a b\"", "proxy.toml:9: [storage.access_key] not an access key"),
     ("\"storage.key\"", "\"absent.key\"", "proxy.toml:10: [storage.secret_key_file] cannot read absent.key; check"),

@@ -126,6 +126,11 @@ impl BranchKeys {
         Self { lessor, reading, writing }
     }
 
+    /// The domain that keys generated here are marked with.
+    pub fn writer(&self) -> &WriterDomain {
+        &self.lessor.writer
+    }
+
     /// The branch key to wrap a new object's DEK under, of about `bytes_estimate` bytes of data.
     ///
     /// There is one current branch key per (KEK, purpose, bucket), shared by all callers who may use it, so that rotation

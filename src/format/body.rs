@@ -283,11 +283,12 @@ impl SingleOpener {
     /// [`OpenError`]: nothing of the last segment may be released.
     pub fn finish(self) -> Result<(Bytes, Tail), OpenError> {
         let last = self.withheld.ok_or(OpenError::Length)?;
-        let list_len = self.footer.len().checked_sub(narrow(TAIL)).ok_or(OpenError::Length)?;
-        let (list, tail) = self.footer.split_at_checked(list_len).ok_or(OpenError::Length)?;
-        let tail = Tail::open(&self.dek, Layout::Single, tail, self.stored_size)?;
-        let map = tail.open_list(&self.dek, Layout::Single, list)?;
-        if map != tail.single_map()? {
+        let footer_len = widen(self.footer.len());
+        if footer_len < TAIL {
+            return Err(OpenError::Length);
+        }
+        let (tail, _) = footer::open(&self.dek, Layout::Single, &self.footer, self.stored_size)?;
+        if tail.footer_len() != footer_len {
             return Err(OpenError::NotAuthentic);
         }
         Ok((last, tail))

@@ -58,7 +58,7 @@ impl Algorithm {
         self.row().2
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    pub(super) fn from_code(code: u8) -> Option<Self> {
         Self::TABLE.into_iter().find(|row| row.1 == code).map(|row| row.0)
     }
 }
@@ -70,6 +70,19 @@ pub enum Kind {
     FullObject,
     /// The checksums of its parts, one after the other (S3's composite checksums).
     Composite,
+}
+
+impl Kind {
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::FullObject => 0,
+            Self::Composite => 1,
+        }
+    }
+
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        [Self::FullObject, Self::Composite].into_iter().find(|kind| kind.code() == code)
+    }
 }
 
 /// A plaintext checksum: algorithm, kind, value.
@@ -103,22 +116,13 @@ impl Checksum {
 
     /// `algorithm u8 ‖ kind u8 ‖ value`.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let kind = match self.kind {
-            Kind::FullObject => 0,
-            Kind::Composite => 1,
-        };
-        [&[self.algorithm.code(), kind], self.value.as_slice()].concat()
+        [&[self.algorithm.code(), self.kind.code()], self.value.as_slice()].concat()
     }
 
     /// The strict inverse of [`Checksum::to_bytes`].
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&[algorithm, kind], value) = bytes.split_first_chunk::<2>()?;
-        let kind = match kind {
-            0 => Kind::FullObject,
-            1 => Kind::Composite,
-            _ => return None,
-        };
-        Self::new(Algorithm::from_code(algorithm)?, kind, value)
+        Self::new(Algorithm::from_code(algorithm)?, Kind::from_code(kind)?, value)
     }
 }
 

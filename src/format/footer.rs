@@ -10,7 +10,7 @@ use super::layout::{PartEntry, PartMap};
 use super::segment::AttemptId;
 use super::size::{MAX_OBJECT, MAX_PARTS, PART_ENTRY, SEGMENT_OVERHEAD, TAIL, stored};
 use super::{narrow, widen};
-use crate::crypto::{NotAuthentic, RandomFailed, constant_time_eq, sha256};
+use crate::crypto::{AeadKey, NotAuthentic, RandomFailed, constant_time_eq, sha256};
 
 const MAGIC: [u8; 4] = *b"CLV1";
 /// Bytes of the tail's plaintext: what [`TAIL`] leaves without nonce and tag.
@@ -89,13 +89,34 @@ pub fn seal(dek: &Dek, layout: Layout, map: &PartMap, checksum: Option<&Checksum
     Ok(footer)
 }
 
+/// Opens the last bytes of a stored object of `stored_size` bytes, at least [`TAIL`] of them: the tail, and the part
+/// list if they reach so far, or if the tail alone determines it.
+///
+/// # Errors
+/// [`NotAuthentic`], also when the stored size is not the one that the tail's length asks for.
+pub fn open(dek: &Dek, layout: Layout, end: &[u8], stored_size: u64) -> Result<(Tail, Option<PartMap>), NotAuthentic> {
+    let key = dek.footer_key();
+    let before = end.len().checked_sub(narrow(TAIL)).ok_or(NotAuthentic)?;
+    let (before, tail) = end.split_at_checked(before).ok_or(NotAuthentic)?;
+    let tail = Tail::open_under(&key, layout, tail, stored_size)?;
+    let single = if layout == Layout::Single { Some(tail.single_map()?) } else { None };
+    let start = before.len().checked_sub(narrow(u64::from(tail.list_len)));
+    let Some(list) = start.and_then(|start| before.get(start..)) else { return Ok((tail, single)) };
+    let map = tail.open_list_under(&key, layout, list)?;
+    if single.is_some_and(|single| single != map) { Err(NotAuthentic) } else { Ok((tail, Some(map))) }
+}
+
 impl Tail {
     /// Opens the last [`TAIL`] bytes of a stored object of `stored_size` bytes.
     ///
     /// # Errors
     /// [`NotAuthentic`], also when the stored size is not the one that the tail's length asks for.
     pub fn open(dek: &Dek, layout: Layout, sealed: &[u8], stored_size: u64) -> Result<Self, NotAuthentic> {
-        let plaintext = dek.footer_key().open(&aad("claviger/1 tail", layout), sealed)?;
+        Self::open_under(&dek.footer_key(), layout, sealed, stored_size)
+    }
+
+    fn open_under(key: &AeadKey, layout: Layout, sealed: &[u8], stored_size: u64) -> Result<Self, NotAuthentic> {
+        let plaintext = key.open(&aad("claviger/1 tail", layout), sealed)?;
         let tail = Self::parse(&plaintext).ok_or(NotAuthentic)?;
         let single = layout == Layout::Single;
         let consistent = layout != Layout::Empty && tail.length > 0 && stored(tail.length) == stored_size;
@@ -141,10 +162,14 @@ impl Tail {
     /// # Errors
     /// [`NotAuthentic`] when it is not the list that the tail speaks of.
     pub fn open_list(&self, dek: &Dek, layout: Layout, sealed: &[u8]) -> Result<PartMap, NotAuthentic> {
+        self.open_list_under(&dek.footer_key(), layout, sealed)
+    }
+
+    fn open_list_under(&self, key: &AeadKey, layout: Layout, sealed: &[u8]) -> Result<PartMap, NotAuthentic> {
         if widen(sealed.len()) != u64::from(self.list_len) {
             return Err(NotAuthentic);
         }
-        let plaintext = dek.footer_key().open(&aad("claviger/1 part list", layout), sealed)?;
+        let plaintext = key.open(&aad("claviger/1 part list", layout), sealed)?;
         let entries_len = narrow(u64::from(self.parts) * PART_ENTRY);
         let (entries, padding) = plaintext.split_at_checked(entries_len).ok_or(NotAuthentic)?;
         if padding.iter().any(|byte| *byte != 0) {
@@ -234,7 +259,14 @@ mod tests {
         let tail = Tail::open(&dek, Layout::Single, sealed, stored(70_000)).expect("authentic");
         assert_eq!((tail.length(), tail.parts(), tail.checksum()), (70_000, 1, None));
         assert_eq!(tail.footer_len(), widen(footer.len()));
-        assert_eq!(tail.open_list(&dek, Layout::Single, list), Ok(map));
+        assert_eq!(tail.open_list(&dek, Layout::Single, list), Ok(map.clone()));
+        for end in [sealed, footer.as_slice()] {
+            assert_eq!(open(&dek, Layout::Single, end, stored(70_000)), Ok((tail.clone(), Some(map.clone()))));
+        }
+        assert!(open(&dek, Layout::Single, sealed.get(1..).expect("long"), stored(70_000)).is_err());
+        let mut other_list = footer.clone();
+        *other_list.first_mut().expect("long") ^= 1;
+        assert!(open(&dek, Layout::Single, &other_list, stored(70_000)).is_err());
         for (layout, size) in [(Layout::Multipart, stored(70_000)), (Layout::Single, stored(70_001))] {
             assert!(Tail::open(&dek, layout, sealed, size).is_err());
         }

@@ -43,6 +43,11 @@ impl Dek {
         AeadKey::new(&self.derive("claviger/1 footer"))
     }
 
+    /// The key of what the state bucket holds of an upload under way.
+    pub(super) fn upload_key(&self) -> AeadKey {
+        AeadKey::new(&self.derive("claviger/1 upload"))
+    }
+
     /// The commitment that stands in the envelope.
     pub fn commitment(&self) -> Commitment {
         *self.derive("claviger/1 commitment").expose()

@@ -1,7 +1,11 @@
 //! Who may do what: the clients of the proxy and the proof that a request comes from one.
 //!
 //! **Invariant:** an [`Authenticated`] is made only from a signature that verified under that client's own
-//! secret, and every operation on objects asks for one.
+//! secret, or from the part of the configuration that admits requests without one ([`Anonymous`]); every operation on
+//! objects asks for one.
+//!
+//! **Invariant:** what an anonymous request asks of the storage server goes there unsigned, so that nobody gets from
+//! there by the proxy's own rights what that server does not give to everybody.
 
 use std::sync::Arc;
 
@@ -11,6 +15,7 @@ use crate::names::{LogicalBucket, Principal};
 use crate::s3::operation::Access;
 use crate::s3::sigv4::{Credentials, VerifiedSignature};
 use crate::secret::SecretBytes;
+use crate::storage::Signer;
 
 /// Which buckets a grant speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,14 +64,24 @@ pub struct Client {
     pub storage_credentials: Option<Credentials>,
 }
 
-impl Client {
-    /// Whether it may have `access` to `bucket` (`None`: to the list of buckets, for which any `List` grant does).
-    fn may(&self, access: Access, bucket: Option<&LogicalBucket>) -> bool {
-        self.grants.iter().any(|grant| {
-            let there = bucket.is_none_or(|bucket| grant.buckets.iter().any(|pattern| pattern.matches(bucket)));
-            there && grant.access.contains(&access)
-        })
-    }
+/// What requests without a signature may do. Besides, the storage server has to allow it to everybody.
+#[derive(Debug)]
+pub struct Anonymous {
+    /// The reason for their key uses.
+    pub reason: Reason,
+    /// What they may do.
+    pub grants: Vec<Grant>,
+}
+
+/// The principal of requests without a signature, towards the custodian and in logs. No client is called so.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Whether `grants` cover `access` to `bucket` (`None`: to the list of buckets, for which any `List` grant does).
+fn covers(grants: &[Grant], access: Access, bucket: Option<&LogicalBucket>) -> bool {
+    grants.iter().any(|grant| {
+        let there = bucket.is_none_or(|bucket| grant.buckets.iter().any(|pattern| pattern.matches(bucket)));
+        there && grant.access.contains(&access)
+    })
 }
 
 /// The signature is not this client's.
@@ -74,11 +89,17 @@ impl Client {
 #[error("the verified signature belongs to another access key")]
 pub struct OtherClient;
 
-/// A request's client, proven by its signature.
+/// Whose request it is: a client's, proven by its signature, or nobody's, where the configuration admits that.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
-    client: Arc<Client>,
+    party: Party,
     caller: Caller,
+}
+
+#[derive(Debug, Clone)]
+enum Party {
+    Client(Arc<Client>),
+    Anonymous(Arc<Anonymous>),
 }
 
 impl Authenticated {
@@ -91,17 +112,36 @@ impl Authenticated {
             return Err(OtherClient);
         }
         let caller = Caller { principal: client.principal.clone(), reason: reason.unwrap_or(client.reason) };
-        Ok(Self { client, caller })
+        Ok(Self { party: Party::Client(client), caller })
+    }
+
+    /// Of a request that nobody signed, which `anonymous` admits.
+    pub fn anonymous(anonymous: Arc<Anonymous>) -> Self {
+        let principal = Principal::new(ANONYMOUS).expect("a legal principal");
+        let caller = Caller { principal, reason: anonymous.reason };
+        Self { party: Party::Anonymous(anonymous), caller }
+    }
+
+    /// Whether nobody signed the request.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.party, Party::Anonymous(_))
     }
 
     /// Whether it may have `access` to `bucket`; `None` stands for the service itself.
     pub fn may(&self, access: Access, bucket: Option<&LogicalBucket>) -> bool {
-        self.client.may(access, bucket)
+        let grants = match &self.party {
+            Party::Client(client) => &client.grants,
+            Party::Anonymous(anonymous) => &anonymous.grants,
+        };
+        covers(grants, access, bucket)
     }
 
-    /// The access key id that it signed with.
+    /// The access key id that it signed with; `-` when it is not signed.
     pub fn access_key(&self) -> &str {
-        &self.client.access_key
+        match &self.party {
+            Party::Client(client) => &client.access_key,
+            Party::Anonymous(_) => "-",
+        }
     }
 
     /// On whose behalf, and why, keys are used.
@@ -109,8 +149,11 @@ impl Authenticated {
         &self.caller
     }
 
-    /// The client's own credentials on the storage server, if it has some.
-    pub(super) fn storage_credentials(&self) -> Option<&Credentials> {
-        self.client.storage_credentials.as_ref()
+    /// In whose name its requests go to the storage server. (Those about the state bucket are the proxy's own.)
+    pub(super) fn signer(&self) -> Signer<'_> {
+        match &self.party {
+            Party::Client(client) => client.storage_credentials.as_ref().map_or(Signer::Proxy, Signer::Client),
+            Party::Anonymous(_) => Signer::Nobody,
+        }
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::format::body::{OpenError, RangeOpener, SingleOpener};
+use crate::format::footer::Tail;
 use crate::storage::ResponseStream;
 
 use super::answer::ReadFailure;
@@ -114,14 +115,15 @@ impl Body for DecryptingBody {
     }
 }
 
-/// The plaintext of a whole stored object of layout single that is in memory.
-pub(super) fn open_in_memory(mut opener: SingleOpener, mut stored: Bytes) -> Result<Vec<u8>, OpenError> {
+/// The plaintext of a whole stored object of layout single that is in memory, and its tail.
+pub(super) fn open_in_memory(mut opener: SingleOpener, mut stored: Bytes) -> Result<(Vec<u8>, Tail), OpenError> {
     let mut plaintext = Vec::with_capacity(stored.len());
     while !stored.is_empty() {
         plaintext.extend_from_slice(&opener.push(&mut stored)?.unwrap_or_default());
     }
-    plaintext.extend_from_slice(&opener.finish()?.0);
-    Ok(plaintext)
+    let (last, tail) = opener.finish()?;
+    plaintext.extend_from_slice(&last);
+    Ok((plaintext, tail))
 }
 
 /// The plaintext of segments in memory.

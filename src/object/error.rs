@@ -5,13 +5,18 @@ use crate::custody::branch::Revoked;
 use crate::custody::keys::BranchKeyError;
 use crate::format::body::{OpenError, SealError};
 use crate::format::envelope::{EnvelopeError, Malformed};
+use crate::format::upload::{MAX_HEADERS, MarkerError, RecordError};
 use crate::names::KekName;
-use crate::s3::checksum::InvalidPromise;
+use crate::s3::checksum::{Algorithm, InvalidPromise};
 use crate::s3::conditions::ConditionError;
 use crate::s3::xml::XmlError;
 use crate::storage::StorageError;
 
+use super::attributes::AttributesError;
+use super::copy::CopyError;
+use super::multipart::{ChecksumChoiceError, CompleteError};
 use super::plaintext::UploadError;
+use super::state::StateError;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +24,15 @@ pub enum Error {
     /// No grant of the client covers it.
     #[error("the client has no grant for this operation on this bucket")]
     Denied,
+    /// A preflight request that does not say from where, or for what.
+    #[error("a preflight request says Origin and Access-Control-Request-Method")]
+    Preflight,
+    /// The bucket's CORS configuration, or its absence, does not allow it.
+    #[error("the bucket's CORS configuration does not allow this to pages of this origin")]
+    OtherOrigin,
+    /// A bucket's setting that would have the storage server write where the proxies keep their state, or the client may not.
+    #[error("the document names a bucket that does not exist, or that this client may not write to")]
+    Destination,
     /// No such bucket for clients.
     #[error("there is no such bucket")]
     NoSuchBucket,
@@ -49,15 +63,24 @@ pub enum Error {
     /// What is stored is not what was written under this name.
     #[error("the stored object is not authentic")]
     NotAuthentic,
-    /// The object was stored with a key of the client's own (SSE-C).
+    /// The object was stored with a key of the client's own (SSE-C), and the request has none.
     #[error("the object was stored with a customer key (SSE-C), which is needed to read it")]
-    CustomerKey,
+    MissingCustomerKey,
+    /// The object was stored without a key of the client's own, and the request has one.
+    #[error("the object was stored without a customer key (SSE-C): leave the headers about one out")]
+    NeedlessCustomerKey,
+    /// The object was stored with another key of the client's own.
+    #[error("the customer key (SSE-C) is not the one with which the object was stored")]
+    WrongCustomerKey,
     /// The object was overwritten each time between two requests that belong together.
     #[error("the object was overwritten while it was read, several times in a row")]
     Overwritten,
     /// The client chose a KEK that the bucket does not offer.
     #[error("the bucket does not offer the requested KMS key")]
     UnknownKek,
+    /// The client would have the bucket encrypted under another KEK.
+    #[error("the proxy's configuration says under which key this bucket is encrypted: give that one's id, or none")]
+    OtherDefaultKek,
     /// The client's headers about encryption make no sense.
     #[error("x-amz-server-side-encryption must be 'aws:kms' or 'AES256', with a key id only for 'aws:kms'")]
     AskedEncryption,
@@ -101,6 +124,46 @@ pub enum Error {
         /// Plaintext bytes of the object.
         length: u64,
     },
+    /// There is no such upload, or none of our own domain's.
+    #[error("there is no such upload")]
+    NoSuchUpload,
+    /// The state bucket cannot be used.
+    #[error(transparent)]
+    State(StateError),
+    /// The checksum that an upload is to have.
+    #[error(transparent)]
+    ChecksumChoice(#[from] ChecksumChoiceError),
+    /// A part came with a checksum by another algorithm than the one chosen for its upload.
+    #[error(
+        "checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+        .expected.wire_name().to_lowercase(), .actual.wire_name().to_lowercase()
+    )]
+    PartChecksum {
+        /// The upload's.
+        expected: Algorithm,
+        /// The part's.
+        actual: Algorithm,
+    },
+    /// GetObjectAttributes.
+    #[error(transparent)]
+    Attributes(#[from] AttributesError),
+    /// A copy.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A range and a part at once.
+    #[error("a Range header and the parameter partNumber exclude each other")]
+    RangeAndPart,
+    /// The object has no such part.
+    #[error("the object has no part {number}: it has {parts}")]
+    Part {
+        /// The number that was asked for.
+        number: u32,
+        /// Parts of the object.
+        parts: u32,
+    },
+    /// An upload could not be completed, as no other operation fails.
+    #[error(transparent)]
+    Complete(#[from] CompleteError),
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] RandomFailed),
@@ -115,6 +178,9 @@ pub enum WrongAnswer {
     /// The range is not the one that was asked for.
     #[error("it has another range than the one asked for")]
     Range,
+    /// No ETag, or one that no server gives.
+    #[error("it has no ETag, or one of more than 64 characters")]
+    Etag,
     /// Status, headers or document of some other operation.
     #[error("it has the form of another operation's answer")]
     Kind,
@@ -136,6 +202,34 @@ impl From<StorageError> for Error {
     }
 }
 
+impl From<StateError> for Error {
+    fn from(error: StateError) -> Self {
+        match error {
+            // Also here an upload that was given up on our side says itself why.
+            StateError::Storage(aborted @ StorageError::Aborted(_)) => aborted.into(),
+            error => Self::State(error),
+        }
+    }
+}
+
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::TooLarge { length } => Self::MetadataTooLarge { length, limit: MAX_HEADERS },
+            RecordError::Random => Self::Random(RandomFailed),
+        }
+    }
+}
+
+impl From<MarkerError> for Error {
+    fn from(error: MarkerError) -> Self {
+        match error {
+            MarkerError::Etag => WrongAnswer::Etag.into(),
+            MarkerError::Random => Self::Random(RandomFailed),
+        }
+    }
+}
+
 impl From<WrongAnswer> for Error {
     fn from(cause: WrongAnswer) -> Self {
         Self::WrongAnswer(cause)
@@ -151,7 +245,7 @@ impl From<NotAuthentic> for Error {
 impl From<EnvelopeError> for Error {
     fn from(error: EnvelopeError) -> Self {
         match error {
-            EnvelopeError::CustomerKey => Self::CustomerKey,
+            EnvelopeError::CustomerKey => Self::WrongCustomerKey,
             EnvelopeError::NotAuthentic => Self::NotAuthentic,
         }
     }

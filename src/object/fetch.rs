@@ -4,8 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::format::envelope::Layout;
-use crate::format::footer::Tail;
+use crate::format::footer;
 use crate::format::keys::Commitment;
 use crate::format::layout::StoredOffset;
 use crate::format::size;
@@ -27,6 +26,9 @@ pub(super) enum Piece {
     /// That many at the end, or all if there are fewer.
     Last(u64),
 }
+
+/// Bytes of a whole stored object and its ETag, on the storage server's word.
+pub(super) type SizeAndEtag = (u64, Option<HeaderValue>);
 
 /// What came of a fetch.
 pub(super) enum Fetched {
@@ -60,6 +62,11 @@ impl Stored {
     pub(super) fn belongs_to(&self, commitment: &Commitment, length: u64) -> bool {
         let same = envelope_of(&self.headers).is_ok_and(|envelope| envelope.commitment() == commitment);
         same && self.size == size::stored(length)
+    }
+
+    /// How many bytes the whole stored object has, and its ETag.
+    pub(super) fn size_and_etag(&self) -> SizeAndEtag {
+        (self.size, self.etag().cloned())
     }
 
     /// All bytes that are to come, at most `limit`, and where they begin.
@@ -114,7 +121,7 @@ impl Objects {
         object: Named<'_>,
         read: &Read,
         opened: &Opened,
-        (size, etag): (u64, Option<HeaderValue>),
+        (size, etag): SizeAndEtag,
     ) -> Result<Known, Error> {
         let length = size::plaintext(size).ok_or(Error::NotAuthentic)?;
         let most = size::largest_footer(length);
@@ -170,6 +177,10 @@ fn place(headers: &HeaderMap, status: StatusCode, piece: Piece) -> Result<Place,
     }
     let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let (first, last, size) = range.and_then(parse_content_range).ok_or(WrongAnswer::Length)?;
+    if matches!(piece, Piece::Last(_)) && first == 0 && size == 0 {
+        // Of the end of an empty object, which has no last byte, Garage makes `bytes 0-18446744073709551615/0`.
+        return Ok(Place { first, length: 0, size });
+    }
     if first > last {
         return Err(WrongAnswer::Range.into());
     }
@@ -192,25 +203,9 @@ fn parse_content_range(text: &str) -> Option<(u64, u64, u64)> {
 
 /// The authenticated layout that the last bytes of a stored object of `size` bytes tell; `None` when the part list
 /// begins before them.
-pub(super) fn known_from(
-    opened: &Opened,
-    (size, etag): (u64, Option<HeaderValue>),
-    end: &[u8],
-) -> Result<Option<Known>, Error> {
-    let tail_len = usize::try_from(size::TAIL).unwrap_or(usize::MAX);
-    let before = end.len().checked_sub(tail_len).ok_or(Error::NotAuthentic)?;
-    let (before, tail) = end.split_at(before);
-    let tail = Tail::open(&opened.dek, opened.layout, tail, size)?;
-    let map = match opened.layout {
-        Layout::Empty => return Err(Error::NotAuthentic),
-        Layout::Single => tail.single_map()?,
-        Layout::Multipart => {
-            let list_len = usize::try_from(tail.footer_len() - size::TAIL).unwrap_or(usize::MAX);
-            let Some(start) = before.len().checked_sub(list_len) else { return Ok(None) };
-            tail.open_list(&opened.dek, opened.layout, &before[start..])?
-        }
-    };
-    Ok(Some(Known::new(opened.commitment, etag, &tail, map)))
+pub(super) fn known_from(opened: &Opened, (size, etag): SizeAndEtag, end: &[u8]) -> Result<Option<Known>, Error> {
+    let (tail, map) = footer::open(&opened.dek, opened.layout, end, size)?;
+    Ok(map.map(|map| Known::new(opened.commitment, etag, &tail, map)))
 }
 
 #[cfg(test)]
@@ -238,5 +233,8 @@ mod tests {
         assert_eq!(placed(200, "content-length", "5", Piece::Last(10)), Some((0, 5)));
         assert_eq!(placed(200, "content-length", "-5", Piece::Whole), None);
         assert_eq!(placed(206, "content-range", "bytes 0-4/5", Piece::Whole), None);
+        let nothing = "bytes 0-18446744073709551615/0";
+        assert_eq!(placed(206, "content-range", nothing, Piece::Last(10)), Some((0, 0)));
+        assert_eq!(placed(206, "content-range", nothing, range), None);
     }
 }

@@ -3,78 +3,84 @@
 //! An archived object's tail cannot be read, so its HEAD fails with the storage server's error: a size on the storage
 //! server's word would let it cut an object short for clients that plan their ranges by HEAD.
 
-use http::header::RANGE;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::header::HeaderMap;
 
 use crate::format::envelope::Layout;
 use crate::format::footer::Tail;
 use crate::format::size;
-use crate::s3::conditions::storage_conditions;
 use crate::s3::operation::Read;
 use crate::s3::range;
 
 use super::answer::Answer;
-use super::error::{Error, WrongAnswer};
+use super::error::Error;
 use super::fetch::{Fetched, Piece};
-use super::get::{About, headers_of, not_modified};
 use super::opened::Opened;
+use super::reading::{About, Emptiness, Given, Reading, Wanted, check_empty};
 use super::{Call, Named, Objects};
 
 impl Objects {
     pub(super) async fn head(&self, call: &Call, object: Named<'_>, read: &Read) -> Result<Answer, Error> {
-        let conditions = storage_conditions(&call.headers)?;
-        let stored = match self.fetch(call, object, read, Piece::Last(size::TAIL), &conditions).await {
-            Ok(Fetched::Found(stored)) => stored,
-            Ok(Fetched::NotModified(headers)) => return Ok(not_modified(call, &headers)),
-            Ok(Fetched::Unsatisfiable) => return self.head_of_empty(call, object, read, &conditions).await,
-            Err(error) => return Err(error),
-        };
-        let opened = self.open(call, object, &stored.headers).await?;
-        let (headers, size, etag) = (stored.headers.clone(), stored.size, stored.etag().cloned());
-        if opened.layout == Layout::Empty {
-            return if size == 0 {
-                answer(call, read, &headers, &opened, &empty(&opened))
-            } else {
-                Err(Error::NotAuthentic)
-            };
-        }
-        let (_, bytes) = stored.collect(size::TAIL).await?;
-        let tail = Tail::open(&opened.dek, opened.layout, &bytes, size)?;
-        self.tails.check(object, read.version_id.as_deref(), etag.as_ref(), &opened.commitment)?;
-        let about = About { length: tail.length(), span: None, checksum: tail.checksum(), parts: tail.parts() };
-        answer(call, read, &headers, &opened, &about)
+        let reading = Reading::new(self, call, object, read)?;
+        let wanted = reading.wanted()?;
+        reading.head(wanted).await
     }
+}
 
-    /// An object of which no range can be had is an empty one, if its envelope says so.
-    async fn head_of_empty(
-        &self,
-        call: &Call,
-        object: Named<'_>,
-        read: &Read,
-        conditions: &HeaderMap,
-    ) -> Result<Answer, Error> {
-        let stored = match self.fetch(call, object, read, Piece::Whole, conditions).await? {
+impl Reading<'_> {
+    async fn head(&self, wanted: Option<Wanted>) -> Result<Answer, Error> {
+        let most = match wanted {
+            Some(part @ Wanted::Part(_)) if self.remembered().is_none() => part.end(),
+            _ => size::TAIL,
+        };
+        let stored = match self.fetch(Piece::Last(most)).await? {
             Fetched::Found(stored) => stored,
-            Fetched::NotModified(headers) => return Ok(not_modified(call, &headers)),
-            Fetched::Unsatisfiable => return Err(WrongAnswer::Range.into()),
+            Fetched::NotModified(headers) => return Ok(self.not_modified(&headers)),
+            Fetched::Unsatisfiable => return self.head_of_empty(wanted).await,
         };
-        let opened = self.open(call, object, &stored.headers).await?;
-        if opened.layout != Layout::Empty || stored.size != 0 {
-            return Err(Error::NotAuthentic);
+        let opened = self.open(&stored.headers).await?;
+        if opened.layout == Layout::Empty {
+            check_empty(&stored)?;
+            return self.of_empty(&stored.headers, &opened, wanted);
         }
-        answer(call, read, &stored.headers, &opened, &empty(&opened))
+        let remembered = self.remembered().filter(|known| stored.belongs_to(&known.commitment, known.map.length()));
+        let (storage, place) = (stored.headers.clone(), stored.size_and_etag());
+        let (_, bytes) = stored.collect(most).await?;
+        let Some(part @ Wanted::Part(_)) = wanted else {
+            let tail = Tail::open(&opened.dek, opened.layout, &bytes, place.0)?;
+            return self.head_by_tail(&storage, &opened, &tail, wanted);
+        };
+        let known = match remembered {
+            Some(known) => known,
+            None => self.layout(&opened, place, &bytes).await?,
+        };
+        let about = About::new(&known, part.given(&known.map)?);
+        Ok(Answer::empty(StatusCode::PARTIAL_CONTENT, self.headers(&storage, &opened, &about)))
     }
-}
 
-fn empty(opened: &Opened) -> About<'_> {
-    About { length: 0, span: None, checksum: opened.metadata.empty_checksum.as_ref(), parts: 1 }
-}
+    /// The answer, for the range that the request may ask for.
+    fn head_by_tail(
+        &self,
+        storage: &HeaderMap,
+        opened: &Opened,
+        tail: &Tail,
+        wanted: Option<Wanted>,
+    ) -> Result<Answer, Error> {
+        let length = tail.length();
+        let given = match wanted {
+            Some(Wanted::Range(range)) => range::resolve(Some(range), length).map_err(|_| Error::Range { length })?,
+            _ => None,
+        };
+        let status = if given.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        let given = given.map_or(Given::Whole, Given::Range);
+        let about = About { length, given, checksum: tail.checksum(), parts: tail.parts() };
+        Ok(Answer::empty(status, self.headers(storage, opened, &about)))
+    }
 
-/// The answer, for the range that the request may ask for.
-fn answer(call: &Call, read: &Read, storage: &HeaderMap, opened: &Opened, about: &About<'_>) -> Result<Answer, Error> {
-    let range = call.headers.get(RANGE).and_then(|range| range.to_str().ok()).and_then(range::parse);
-    let span = range::resolve(range, about.length).map_err(|_| Error::Range { length: about.length })?;
-    let status = if span.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let headers = headers_of(call, read, storage, opened, &About { span, ..*about });
-    Ok(Answer::empty(status, headers))
+    async fn head_of_empty(&self, wanted: Option<Wanted>) -> Result<Answer, Error> {
+        match self.fetch_empty().await? {
+            Emptiness::NotModified(headers) => Ok(self.not_modified(&headers)),
+            Emptiness::Empty(storage, opened) => self.of_empty(&storage, &opened, wanted),
+        }
+    }
 }

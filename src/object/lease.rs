@@ -16,6 +16,7 @@ use crate::custody::wrapped::WrappedKey;
 use crate::names::KekName;
 
 use super::answer::ReadFailure;
+use super::plaintext::UploadError;
 
 type Renewal = BoxFuture<'static, Result<ReadingKey, BranchKeyError>>;
 
@@ -37,6 +38,31 @@ pub(super) struct Lease {
     renewal: Mutex<Option<Renewal>>,
 }
 
+/// Why a lease does not go on.
+#[derive(Debug)]
+pub(super) enum LeaseLost {
+    Revoked(Revoked),
+    NotRenewed(BranchKeyError),
+}
+
+impl From<LeaseLost> for ReadFailure {
+    fn from(lost: LeaseLost) -> Self {
+        match lost {
+            LeaseLost::Revoked(revoked) => Self::Revoked(revoked),
+            LeaseLost::NotRenewed(error) => Self::Lease(error),
+        }
+    }
+}
+
+impl From<LeaseLost> for UploadError {
+    fn from(lost: LeaseLost) -> Self {
+        match lost {
+            LeaseLost::Revoked(revoked) => Self::Revoked(revoked),
+            LeaseLost::NotRenewed(error) => Self::Lease(error),
+        }
+    }
+}
+
 impl Lease {
     /// Leases the branch key.
     pub(super) async fn new(keys: &BranchKeys, grounds: Grounds) -> Result<Self, BranchKeyError> {
@@ -44,16 +70,36 @@ impl Lease {
         Ok(Self { key, keys: keys.clone(), grounds, renewal: Mutex::new(None) })
     }
 
+    /// The same lease once more, for a further stream.
+    pub(super) fn share(&self) -> Self {
+        let (key, keys, grounds) = (self.key.clone(), self.keys.clone(), self.grounds.clone());
+        Self { key, keys, grounds, renewal: Mutex::new(None) }
+    }
+
+    /// Waits until it is good, or found to be lost.
+    pub(super) async fn good(&mut self) -> Result<(), LeaseLost> {
+        std::future::poll_fn(|context| self.poll_good(context)).await
+    }
+
     /// The branch key.
     pub(super) fn key(&self) -> &ReadingKey {
         &self.key
     }
 
+    /// A denial revokes what the caller holds before the renewal that asked tells of it.
+    fn why_revoked(&mut self, context: &mut Context<'_>) -> LeaseLost {
+        let slot = self.renewal.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match slot.take().map(|mut renewal| renewal.poll_unpin(context)) {
+            Some(Poll::Ready(Err(error))) => LeaseLost::NotRenewed(error),
+            _ => LeaseLost::Revoked(Revoked),
+        }
+    }
+
     /// Ready once the next piece may be given out.
-    pub(super) fn poll_good(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
+    pub(super) fn poll_good(&mut self, context: &mut Context<'_>) -> Poll<Result<(), LeaseLost>> {
         loop {
             if self.key.is_revoked() {
-                return Poll::Ready(Err(Revoked.into()));
+                return Poll::Ready(Err(self.why_revoked(context)));
             }
             if self.key.is_usable() {
                 return Poll::Ready(Ok(()));
@@ -66,7 +112,7 @@ impl Lease {
             });
             let renewed = ready!(renewal.poll_unpin(context));
             *slot = None;
-            self.key = renewed?;
+            self.key = renewed.map_err(LeaseLost::NotRenewed)?;
         }
     }
 }

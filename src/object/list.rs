@@ -1,10 +1,10 @@
-//! ListObjects, version 1 and 2: one request, with the plaintext's sizes by arithmetic.
+//! ListObjects, version 1 and 2, and ListObjectVersions: one request each, with the plaintext's sizes by arithmetic.
 
 use http::{Method, StatusCode};
 
 use crate::format::size;
 use crate::s3::operation::{Parameters, clean_response_headers};
-use crate::s3::xml::rewrite_listing;
+use crate::s3::xml::{Listing, rewrite_listing, rewrite_uploads};
 
 use super::answer::Answer;
 use super::bucket::Bucket;
@@ -21,6 +21,25 @@ impl Objects {
         bucket: Bucket<'_>,
         parameters: &Parameters,
     ) -> Result<Answer, Error> {
+        self.listing(call, bucket, parameters, Listing::Objects).await
+    }
+
+    pub(super) async fn list_versions(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        parameters: &Parameters,
+    ) -> Result<Answer, Error> {
+        self.listing(call, bucket, parameters, Listing::Versions).await
+    }
+
+    async fn listing(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        parameters: &Parameters,
+        listing: Listing,
+    ) -> Result<Answer, Error> {
         let mut request = self.request(call, Method::GET, bucket, None);
         request.query = parameters.as_slice().to_vec();
         let response = self.send(call, request).await?.checked().await?;
@@ -28,7 +47,21 @@ impl Objects {
         let page = response.collect(MAX_PAGE).await?;
         // A size that is none of ours is shown as it is: the object is not ours either, and cannot be read.
         let plaintext = |stored| size::plaintext(stored).unwrap_or(stored);
-        let page = rewrite_listing(&page, bucket.name, plaintext).map_err(WrongAnswer::Document)?;
+        let page = rewrite_listing(&page, listing, bucket.name, plaintext).map_err(WrongAnswer::Document)?;
+        Ok(Answer::xml(StatusCode::OK, headers, page))
+    }
+
+    pub(super) async fn list_uploads(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        parameters: &Parameters,
+    ) -> Result<Answer, Error> {
+        let mut request = self.request(call, Method::GET, bucket, None);
+        request.query = parameters.as_slice().to_vec();
+        let response = self.send(call, request).await?.checked().await?;
+        let headers = clean_response_headers(&call.operation, &response.headers);
+        let page = rewrite_uploads(&response.collect(MAX_PAGE).await?, bucket.name).map_err(WrongAnswer::Document)?;
         Ok(Answer::xml(StatusCode::OK, headers, page))
     }
 }

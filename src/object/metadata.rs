@@ -7,9 +7,11 @@ use http::header::{
 };
 
 use crate::format::checksum as format;
+use crate::format::layout::PartChecksum;
 use crate::format::metadata::{AskedEncryption, Metadata};
 use crate::names::KekName;
 use crate::s3::checksum::{self as s3, Verified};
+use crate::s3::customer_key::CustomerKey;
 
 use super::bucket::KeyRule;
 use super::error::Error;
@@ -19,6 +21,8 @@ const MAX_USER_METADATA: usize = 2 << 10;
 const USER_PREFIX: &str = "x-amz-meta-";
 const ASKED: &str = "x-amz-server-side-encryption";
 const ASKED_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+const CUSTOMER_ALGORITHM: &str = "x-amz-server-side-encryption-customer-algorithm";
+const CUSTOMER_KEY_MD5: &str = "x-amz-server-side-encryption-customer-key-md5";
 
 /// What S3 says of an object without a Content-Type.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -109,13 +113,23 @@ pub(super) fn describe(headers: &mut HeaderMap, metadata: &Metadata) {
     }
 }
 
-/// Says how the object is encrypted, as the client asked for it.
-pub(super) fn describe_encryption(headers: &mut HeaderMap, asked: AskedEncryption, kek: &KekName) {
-    match asked {
-        AskedEncryption::Aes256 => {
+/// Says how the object is encrypted: with the customer key (SSE-C) of the call, or as the client asked for it.
+pub(super) fn describe_encryption(
+    headers: &mut HeaderMap,
+    customer_key: Option<&CustomerKey>,
+    asked: AskedEncryption,
+    kek: &KekName,
+) {
+    match (customer_key, asked) {
+        (Some(key), _) => {
+            headers.insert(CUSTOMER_ALGORITHM, HeaderValue::from_static("AES256"));
+            let md5 = HeaderValue::from_str(key.md5()).expect("base64 is legal in headers");
+            headers.insert(CUSTOMER_KEY_MD5, md5);
+        }
+        (None, AskedEncryption::Aes256) => {
             headers.insert(ASKED, HeaderValue::from_static("AES256"));
         }
-        AskedEncryption::Kms => {
+        (None, AskedEncryption::Kms) => {
             headers.insert(ASKED, HeaderValue::from_static("aws:kms"));
             let kek = HeaderValue::from_str(kek.as_str()).expect("KEK names are letters, digits, '_' and '-'");
             headers.insert(ASKED_KEY, kek);
@@ -135,7 +149,17 @@ pub(super) fn describe_checksum(headers: &mut HeaderMap, checksum: &format::Chec
     headers.insert("x-amz-checksum-type", HeaderValue::from_static(kind));
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// The checksum header of an answer about one part of an object whose checksum is a composite of its parts'.
+pub(super) fn describe_part_checksum(headers: &mut HeaderMap, whole: &format::Checksum, part: &PartChecksum) {
+    let value = part.get(..whole.algorithm().value_len()).filter(|_| *part != [0; 32]);
+    if let (format::Kind::Composite, Some(value)) = (whole.kind(), value) {
+        let value = HeaderValue::from_str(&base64(value)).expect("base64 is legal in headers");
+        headers.insert(of_format(whole.algorithm()).header_name(), value);
+        headers.insert("x-amz-checksum-type", HeaderValue::from_static("COMPOSITE"));
+    }
+}
+
+pub(super) fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
@@ -160,12 +184,12 @@ const ALGORITHMS: [(s3::Algorithm, format::Algorithm); 10] = [
     (s3::Algorithm::XxHash128, format::Algorithm::XxHash128),
 ];
 
-fn to_format(algorithm: s3::Algorithm) -> format::Algorithm {
+pub(super) fn to_format(algorithm: s3::Algorithm) -> format::Algorithm {
     let pair = ALGORITHMS.into_iter().find(|pair| pair.0 == algorithm);
     pair.expect("the table has every algorithm").1
 }
 
-fn of_format(algorithm: format::Algorithm) -> s3::Algorithm {
+pub(super) fn of_format(algorithm: format::Algorithm) -> s3::Algorithm {
     let pair = ALGORITHMS.into_iter().find(|pair| pair.1 == algorithm);
     pair.expect("the table has every algorithm").0
 }

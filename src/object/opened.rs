@@ -10,6 +10,7 @@ use crate::format::envelope::{self, Layout, Malformed, Unverified, Wrapping};
 use crate::format::keys::{Commitment, Dek};
 use crate::format::metadata::Metadata;
 use crate::names::{KekName, Purpose};
+use crate::s3::customer_key::CustomerKey;
 
 use super::error::Error;
 use super::lease::{Grounds, Lease};
@@ -38,10 +39,27 @@ pub(super) fn envelope_of(headers: &HeaderMap) -> Result<Unverified, Error> {
 }
 
 impl Objects {
-    /// Opens the envelope in `headers` for the name under which it was asked for. The KEK's name and the writer are
-    /// checked against the bucket's lists before anybody is asked for a key.
+    /// Opens the envelope in `headers` for the name under which it was asked for, with the customer key for what the
+    /// request reads or writes.
     pub(super) async fn open(&self, call: &Call, object: Named<'_>, headers: &HeaderMap) -> Result<Opened, Error> {
+        self.open_with(call, object, headers, call.customer_keys.target.as_ref()).await
+    }
+
+    /// The same with `customer_key`. The KEK's name and the writer are checked against the bucket's lists, and whether
+    /// there has to be a customer key, before anybody is asked for a key.
+    pub(super) async fn open_with(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        headers: &HeaderMap,
+        customer_key: Option<&CustomerKey>,
+    ) -> Result<Opened, Error> {
         let unverified = envelope_of(headers)?;
+        match (unverified.needs_customer_key(), customer_key) {
+            (true, None) => return Err(Error::MissingCustomerKey),
+            (false, Some(_)) => return Err(Error::NeedlessCustomerKey),
+            (true, Some(_)) | (false, None) => {}
+        }
         let branch = unverified.branch();
         if !object.bucket.keys.opens(&branch.kek) {
             return Err(Error::ForeignKek(branch.kek.clone()));
@@ -58,7 +76,8 @@ impl Objects {
         let copy = WrappedKey::new(branch.version, branch.wrapped.clone()).map_err(|_| Malformed)?;
         let grounds = Grounds { kek: branch.kek.clone(), context, copy, caller: call.who.caller().clone() };
         let lease = Lease::new(&self.keys, grounds).await?;
-        let wrapping = Wrapping { branch_key: lease.key().secret()?, customer_key: None };
+        let wrapping =
+            Wrapping { branch_key: lease.key().secret()?, customer_key: customer_key.map(CustomerKey::secret) };
         let opened = unverified.open(wrapping, binding_of(object))?;
         let (layout, metadata) = (opened.layout, opened.metadata);
         let (commitment, kek) = (*unverified.commitment(), branch.kek.clone());

@@ -10,17 +10,20 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::custody::branch::Revoked;
 use crate::custody::keys::BranchKeyError;
 use crate::format::body::SealError;
 use crate::net::body::BodyError;
-use crate::s3::checksum::{Expectations, InvalidPromise, Mismatch, Verified, announced_trailers};
+use crate::s3::checksum::{Algorithm, Expectations, InvalidPromise, Mismatch, Verified, announced_trailers};
 use crate::s3::chunked::{ChunkError, Decoder, Event, Mode, decoded_content_length};
 use crate::s3::sigv4::Payload;
 
+use super::answer::ReadFailure;
 use super::error::Error;
+use super::source::PlainStream;
 
 /// The request's body as it comes from the client.
 pub type ClientBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -57,6 +60,9 @@ pub enum UploadError {
     /// The lease on it was ended while the body was under way, and not renewed.
     #[error("the branch key's lease was not renewed")]
     Lease(#[from] BranchKeyError),
+    /// The source of a copy could not be read to its end.
+    #[error("the source of the copy could not be read to its end")]
+    Source(#[source] ReadFailure),
     /// A document is longer than any of its kind.
     #[error("the document is longer than {limit} bytes")]
     DocumentTooLarge {
@@ -75,7 +81,7 @@ pub(super) enum Step {
 
 /// The plaintext of an upload.
 pub(super) struct Plaintext {
-    body: ClientBody,
+    body: UnsyncBoxBody<Bytes, UploadError>,
     decoder: Option<Decoder>,
     expectations: Option<Expectations>,
     /// Those of aws-chunked, once they came.
@@ -88,6 +94,19 @@ pub(super) struct Plaintext {
 impl Plaintext {
     /// Reads the announced length and the promises.
     pub(super) fn new(upload: Upload, headers: &HeaderMap) -> Result<Self, Error> {
+        Self::with(upload, headers, Expectations::from_headers)
+    }
+
+    /// The same for a document whose `x-amz-checksum-…` headers speak of something else than itself.
+    pub(super) fn of_document(upload: Upload, headers: &HeaderMap) -> Result<Self, Error> {
+        Self::with(upload, headers, Expectations::of_body_only)
+    }
+
+    fn with(
+        upload: Upload,
+        headers: &HeaderMap,
+        expect: impl FnOnce(&HeaderMap, Option<[u8; 32]>) -> Result<Expectations, InvalidPromise>,
+    ) -> Result<Self, Error> {
         let Upload { body, payload } = upload;
         let signed_sha256 = if let Payload::Signed(hash) = payload { Some(hash) } else { None };
         let mode = Mode::of_payload(payload);
@@ -99,10 +118,29 @@ impl Plaintext {
             Some(_) => decoded_content_length(headers).map_err(UploadError::from)?,
             None => content_length(headers)?,
         };
-        let expectations = Some(Expectations::from_headers(headers, signed_sha256)?);
+        let expectations = Some(expect(headers, signed_sha256)?);
         let trailers = announced_trailers(headers)?;
         let decoder = mode.map(|mode| Decoder::new(mode, length, trailers)).transpose().map_err(UploadError::from)?;
+        let body = body.map_err(UploadError::from).boxed_unsync();
         Ok(Self { body, decoder, expectations, trailers: Vec::new(), length, taken: 0, encoded: Bytes::new() })
+    }
+
+    /// `length` verified bytes of another object, with a checksum by `algorithm` (or S3's own choice) at the end.
+    pub(super) fn of_copy(body: PlainStream, length: u64, algorithm: Option<Algorithm>) -> Self {
+        let body = body.map_err(UploadError::Source).boxed_unsync();
+        let expectations = Some(Expectations::none(algorithm));
+        Self { body, decoder: None, expectations, trailers: Vec::new(), length, taken: 0, encoded: Bytes::new() }
+    }
+
+    /// The algorithm of the checksum that the client sends, if it sends one.
+    pub(super) fn chosen(&self) -> Option<Algorithm> {
+        self.expectations.as_ref().and_then(Expectations::chosen)
+    }
+
+    /// The same with a checksum by `algorithm` at the end, beside the one that the client sends.
+    pub(super) fn storing(mut self, algorithm: Algorithm) -> Self {
+        self.expectations = self.expectations.map(|expectations| expectations.storing(algorithm));
+        self
     }
 
     /// Plaintext bytes announced.
@@ -189,7 +227,10 @@ fn names_aws_chunked(headers: &HeaderMap) -> bool {
 
 /// Content-Length, in digits and once: with a sign, or twice, somebody else might read another number (RFC 9110, section
 /// 8.6).
-fn content_length(headers: &HeaderMap) -> Result<u64, Error> {
+///
+/// # Errors
+/// [`Error::MissingLength`] and [`Error::Header`].
+pub fn content_length(headers: &HeaderMap) -> Result<u64, Error> {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let value = values.next().ok_or(Error::MissingLength)?;
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));

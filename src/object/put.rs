@@ -17,19 +17,20 @@ use crate::format::size;
 use crate::names::{KekName, Purpose};
 use crate::s3::checksum::Verified;
 use crate::s3::conditions::storage_conditions;
+use crate::s3::customer_key::CustomerKey;
 use crate::s3::etag;
 use crate::s3::operation::clean_response_headers;
 use crate::storage::{StorageBody, StorageRequest, StorageResponse};
 
 use super::answer::Answer;
-use super::encrypting::{EncryptingBody, Outcome};
+use super::encrypting::{EncryptingBody, Outcome, Right, Sealer};
 use super::error::{Error, WrongAnswer};
 use super::metadata::{self, stored_checksum};
 use super::plaintext::{Plaintext, Upload};
 use super::{Call, Named, Objects};
 
 /// Uploads up to this many plaintext bytes are verified in memory first, and can then be sent more than once.
-const IN_MEMORY: u64 = size::SEGMENT;
+pub(super) const IN_MEMORY: u64 = size::SEGMENT;
 
 impl Objects {
     pub(super) async fn put(&self, call: &Call, object: Named<'_>, upload: Upload) -> Result<Answer, Error> {
@@ -56,13 +57,13 @@ impl Objects {
         }
         let mut headers = clean_response_headers(&call.operation, &response.headers);
         insert_etag(&mut headers, &response.headers);
-        metadata::describe_encryption(&mut headers, asked, &kek);
+        metadata::describe_encryption(&mut headers, call.customer_keys.target.as_ref(), asked, &kek);
         metadata::describe_checksum(&mut headers, &stored_checksum(&verified), 1);
         Ok(Answer::empty(StatusCode::OK, headers))
     }
 
     /// Encrypts and sends. What the client promised is verified before the last bytes go.
-    async fn store(
+    pub(super) async fn store(
         &self,
         call: &Call,
         object: Named<'_>,
@@ -74,9 +75,10 @@ impl Objects {
         let dek = Arc::new(Dek::random()?);
         let length = plaintext.length();
         if length > IN_MEMORY {
-            let request = self.with_envelope(request, &dek, Layout::Single, &metadata, &key, object)?;
-            let (outcome, sealer) = (Outcome::default(), SingleSealer::new(dek, length));
-            let body = EncryptingBody::new(plaintext, sealer, (key, self.keys.clone()), outcome.clone()).boxed_unsync();
+            let request = self.with_envelope(call, request, (&dek, Layout::Single), &metadata, &key, object)?;
+            let (outcome, sealer) = (Outcome::default(), Sealer::Object(SingleSealer::new(dek, length)));
+            let right = Right::wrapped(key, self.keys.clone());
+            let body = EncryptingBody::new(plaintext, sealer, right, outcome.clone()).boxed_unsync();
             let body = StorageBody::Streaming { length: size::stored(length), body };
             let response = self.send(call, request.body(body)).await?;
             // A refusal may come before the body's end; success may not.
@@ -97,7 +99,7 @@ impl Objects {
         if layout == Layout::Empty {
             metadata.empty_checksum = Some(stored_checksum(&verified));
         }
-        let request = self.with_envelope(request, &dek, layout, &metadata, &key, object)?;
+        let request = self.with_envelope(call, request, (&dek, layout), &metadata, &key, object)?;
         let body = if layout == Layout::Empty {
             StorageBody::Empty
         } else {
@@ -109,17 +111,19 @@ impl Objects {
         Ok((self.send(call, request.body(body)).await?, verified))
     }
 
-    fn with_envelope(
+    /// The headers of a stored object that the call writes, its customer key (SSE-C) mixed in if it has one.
+    pub(super) fn with_envelope(
         &self,
+        call: &Call,
         mut request: StorageRequest,
-        dek: &Dek,
-        layout: Layout,
+        (dek, layout): (&Dek, Layout),
         metadata: &Metadata,
         key: &WritingKey,
         object: Named<'_>,
     ) -> Result<StorageRequest, Error> {
         let branch = branch_of(key, key.kek());
-        let wrapping = Wrapping { branch_key: key.secret()?, customer_key: None };
+        let customer_key = call.customer_keys.target.as_ref().map(CustomerKey::secret);
+        let wrapping = Wrapping { branch_key: key.secret()?, customer_key };
         let binding = binding_of(object);
         let envelope = envelope::wrap(dek, layout, metadata, branch, wrapping, binding)?;
         let limit = self.storage.settings().metadata_limit_bytes;
@@ -136,7 +140,7 @@ impl Objects {
 }
 
 /// Milliseconds since 1970; none when the clock says a time before.
-fn now_ms() -> Option<u64> {
+pub(super) fn now_ms() -> Option<u64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
     u64::try_from(since.as_millis()).ok()
 }
@@ -146,7 +150,7 @@ pub(super) fn binding_of(object: Named<'_>) -> Binding<'_> {
     Binding { purpose: Purpose::Object, bucket: object.bucket.name, key: object.key.as_str(), upload_id: "" }
 }
 
-fn branch_of(key: &WritingKey, kek: &KekName) -> Branch {
+pub(super) fn branch_of(key: &WritingKey, kek: &KekName) -> Branch {
     Branch {
         kek: kek.clone(),
         id: key.context().id,

@@ -1,25 +1,32 @@
 //! The state bucket: what the proxies need to share, on the storage server, out of clients' sight.
 //!
-//! For now it holds the branch-key directory: `branch/KEK/ID/vN`, each the custodian's wrapped bytes. Entries are never
-//! overwritten, and believed only as far as the custodian opens them.
+//! It holds the branch-key directory: `branch/KEK/ID/vN`, each the custodian's wrapped bytes, never overwritten, and
+//! believed only as far as the custodian opens them; and the uploads under way: `upload/…` (see [`super::multipart`]).
+//!
+//! **Invariant:** what is read here is the storage server's word. Whoever reads it bounds it, and opens it with a key.
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::header::{HeaderValue, IF_NONE_MATCH};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH};
 use http::{Method, StatusCode};
 
 use crate::custody::directory::{Directory, DirectoryError};
 use crate::custody::wrapped::{WRAPPED_MAX, WrappedKey};
 use crate::format::ciphertext::CipherBytes;
 use crate::names::{BranchId, KekName, KekVersion};
-use crate::s3::xml::listed_keys;
-use crate::storage::{Storage, StorageBody, StorageError, StorageRequest};
+use crate::s3::xml::{ListedPage, MOST_DELETES, all_deleted, delete_xml, listed_keys, listed_page};
+use crate::storage::{ResponseStream, Storage, StorageBody, StorageError, StorageRequest, StorageResponse};
 
-/// Most bytes of a page of the directory's listing.
-const MAX_PAGE: usize = 1 << 20;
+use super::service::content_md5;
 
-/// The state bucket of a storage server.
+/// Most bytes of a page of a listing: 1,000 keys of less than 400 bytes, and what belongs to them.
+const MAX_PAGE: usize = 2 << 20;
+/// Most bytes of an answer to the deletion of 1,000 keys.
+const MAX_RESULT: usize = 2 << 20;
+
+/// The state bucket of a storage server. Cheap to clone.
+#[derive(Clone)]
 pub struct StateBucket {
     storage: Storage,
     name: String,
@@ -27,15 +34,28 @@ pub struct StateBucket {
 
 /// What is wrong with the state bucket.
 #[derive(Debug, thiserror::Error)]
-enum StateError {
+pub enum StateError {
+    /// The storage server refused or failed.
     #[error("the state bucket's storage server failed")]
     Storage(#[from] StorageError),
+    /// Branch keys are never overwritten.
     #[error("another branch key stands under this name in the state bucket")]
     Occupied,
+    /// A listing, or the answer to a deletion, that is none.
     #[error("the state bucket's listing is malformed")]
     Listing(#[from] crate::s3::xml::XmlError),
+    /// A listing without order, with which nobody can tell where the next page begins.
+    #[error("the state bucket's listing is not in order")]
+    Order,
+    /// More names than any upload has.
+    #[error("the state bucket has more names of one upload than there can be")]
+    TooMany,
+    /// Something else than what was written.
     #[error("an entry of the state bucket is empty or too long")]
     Entry,
+    /// Something is still there.
+    #[error("the state bucket did not delete all that it was told to")]
+    NotDeleted,
 }
 
 fn branch_prefix(kek: &KekName, id: BranchId) -> String {
@@ -69,7 +89,7 @@ impl StateBucket {
             Ok(_) => Ok(()),
             // An earlier attempt of ours may have succeeded without our knowing.
             Err(StorageError::Refused(refusal)) if refusal.status == StatusCode::PRECONDITION_FAILED => {
-                if self.read(key).await?.is_some_and(|there| there == bytes) {
+                if self.read(key, WRAPPED_MAX).await?.is_some_and(|there| there == bytes) {
                     Ok(())
                 } else {
                     Err(StateError::Occupied)
@@ -89,12 +109,89 @@ impl StateBucket {
         }
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Bytes>, StateError> {
-        let response = self.storage.send(StorageRequest::object(Method::GET, &self.name, key), None).await?;
-        if response.status == StatusCode::NOT_FOUND {
-            return Ok(None);
+    /// Writes an entry, over what is there. It holds what the caller sealed.
+    pub(super) async fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StateError> {
+        let send = || async {
+            let body = match bytes.is_empty() {
+                true => StorageBody::Empty,
+                false => StorageBody::Replayable(CipherBytes::assume_ciphertext(Bytes::copy_from_slice(bytes))),
+            };
+            self.put_body(key, body).await
+        };
+        match send().await {
+            Err(StateError::Storage(StorageError::Refused(refusal)))
+                if refusal.code.as_deref() == Some("NoSuchBucket") || refusal.status == StatusCode::NOT_FOUND =>
+            {
+                self.create().await?;
+                send().await
+            }
+            outcome => outcome,
         }
-        Ok(Some(response.checked().await?.collect(WRAPPED_MAX).await?))
+    }
+
+    /// The same for a body that may be a stream, in a bucket that is there.
+    pub(super) async fn put_body(&self, key: &str, body: StorageBody) -> Result<(), StateError> {
+        let request = StorageRequest::object(Method::PUT, &self.name, key)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .body(body);
+        Ok(self.storage.send(request, None).await?.checked().await.map(drop)?)
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<StorageResponse>, StateError> {
+        let response = self.storage.send(StorageRequest::object(Method::GET, &self.name, key), None).await?;
+        if response.status == StatusCode::NOT_FOUND { Ok(None) } else { Ok(Some(response.checked().await?)) }
+    }
+
+    /// An entry of at most `limit` bytes; `None` when there is none.
+    pub(super) async fn read(&self, key: &str, limit: usize) -> Result<Option<Bytes>, StateError> {
+        let Some(response) = self.get(key).await? else { return Ok(None) };
+        Ok(Some(response.collect(limit).await?))
+    }
+
+    /// An entry of exactly `length` bytes as a stream, whose end the caller checks; `None` when there is none.
+    pub(super) async fn stream(&self, key: &str, length: u64) -> Result<Option<ResponseStream>, StateError> {
+        let Some(response) = self.get(key).await? else { return Ok(None) };
+        let announced = response.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced == Some(length) { Ok(Some(response.body)) } else { Err(StateError::Entry) }
+    }
+
+    /// One page of the keys that begin with `prefix` and come after `after`, in rising order.
+    pub(super) async fn list(&self, prefix: &str, after: &str) -> Result<ListedPage, StateError> {
+        let mut request = StorageRequest::bucket(Method::GET, &self.name);
+        request = request.query("list-type", "2").query("prefix", prefix);
+        if !after.is_empty() {
+            request = request.query("start-after", after);
+        }
+        let response = self.storage.send(request, None).await?;
+        if response.status == StatusCode::NOT_FOUND {
+            return Ok(ListedPage::default());
+        }
+        let page = listed_page(&response.checked().await?.collect(MAX_PAGE).await?)?;
+        let mut before = after;
+        for key in &page.keys {
+            if !key.starts_with(prefix) || key.as_str() <= before {
+                return Err(StateError::Order);
+            }
+            before = key;
+        }
+        if page.truncated && page.keys.is_empty() { Err(StateError::Order) } else { Ok(page) }
+    }
+
+    /// Deletes entries; those that are not there count as deleted.
+    pub(super) async fn delete(&self, keys: &[&str]) -> Result<(), StateError> {
+        for some in keys.chunks(MOST_DELETES) {
+            let document = Bytes::from(delete_xml(some.iter().copied()));
+            let mut request = StorageRequest::bucket(Method::POST, &self.name).flag("delete");
+            request.headers.insert("content-md5", content_md5(&document));
+            request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+            // Names of our own.
+            let request = request.body(StorageBody::Replayable(CipherBytes::assume_ciphertext(document)));
+            let result = self.storage.send(request, None).await?.checked().await?.collect(MAX_RESULT).await?;
+            if !all_deleted(&result)? {
+                return Err(StateError::NotDeleted);
+            }
+        }
+        Ok(())
     }
 
     async fn newest_entry(&self, kek: &KekName, id: BranchId) -> Result<Option<WrappedKey>, StateError> {
@@ -107,7 +204,7 @@ impl StateBucket {
         let keys = listed_keys(&response.checked().await?.collect(MAX_PAGE).await?)?;
         let versions = keys.iter().filter_map(|key| version_of(key.strip_prefix(&prefix)?));
         let Some(version) = versions.max() else { return Ok(None) };
-        let Some(bytes) = self.read(&format!("{prefix}{version}")).await? else { return Ok(None) };
+        let Some(bytes) = self.read(&format!("{prefix}{version}"), WRAPPED_MAX).await? else { return Ok(None) };
         WrappedKey::new(version, bytes.to_vec()).map(Some).map_err(|_| StateError::Entry)
     }
 }

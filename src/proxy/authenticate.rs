@@ -1,15 +1,17 @@
-//! From a signed request to an [`Authenticated`] client.
+//! From a signed request to an [`Authenticated`] client; from one without a signature to nobody, if that is configured.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::request::Parts;
 use time::OffsetDateTime;
 
 use crate::custody::reason::Reason;
-use crate::object::access::Authenticated;
+use crate::object::access::{Authenticated, Client};
 use crate::s3::error::Code;
-use crate::s3::sigv4::{Payload, Presented, RequestView};
+use crate::s3::operation::{ObjectOperation, Operation};
+use crate::s3::sigv4::{Payload, Presented, RequestView, VerifiedSignature};
 
 use super::Front;
 use super::fault::Fault;
@@ -26,27 +28,66 @@ impl Front {
             raw_query: parts.uri.query(),
             headers: &parts.headers,
         };
-        let presented = Presented::parse(&view)?;
-        let presented =
-            presented.ok_or(Fault::new(Code::AccessDenied, "Anonymous requests are refused: sign the request."))?;
+        let Some(presented) = Presented::parse(&view)? else {
+            return Ok((self.nobody(&parts.headers)?, Payload::of_unsigned(&parts.headers)?));
+        };
         if presented.has_security_token() {
             return Err(Fault::new(Code::InvalidToken, "Session tokens are not accepted: use the access key alone."));
         }
-        let client = self.clients.get(presented.access_key());
-        let client = client.ok_or(Fault::new(
+        let client = self.client(presented.access_key())?;
+        let proof = presented.verify(&view, &client.secret, OffsetDateTime::now_utc(), &self.verify)?;
+        let who = authenticated(client, &proof, &parts.headers)?;
+        Ok((who, proof.into_parts().1))
+    }
+
+    pub(super) fn client(&self, access_key: &str) -> Result<&Arc<Client>, Fault> {
+        let client = self.clients.get(access_key);
+        client.ok_or(Fault::new(
             Code::InvalidAccessKeyId,
             "The proxy's configuration has no client with this access key.",
-        ))?;
-        let proof = presented.verify(&view, &client.secret, OffsetDateTime::now_utc(), &self.verify)?;
-        let reason = reason_of(parts)?;
-        let who = Authenticated::new(Arc::clone(client), &proof, reason)
-            .map_err(|_| Fault::new(Code::SignatureDoesNotMatch, "The signature belongs to another access key."))?;
-        Ok((who, proof.into_parts().1))
+        ))
+    }
+
+    /// Who asks without a signature.
+    pub(super) fn nobody(&self, headers: &HeaderMap) -> Result<Authenticated, Fault> {
+        let anonymous = self.anonymous.as_ref();
+        let anonymous =
+            anonymous.ok_or(Fault::new(Code::AccessDenied, "Anonymous requests are refused: sign the request."))?;
+        if headers.contains_key(REASON) {
+            let message = format!("{REASON} is for signed requests: leave it out.");
+            return Err(Fault::new(Code::InvalidRequest, message));
+        }
+        Ok(Authenticated::anonymous(Arc::clone(anonymous)))
     }
 }
 
-fn reason_of(parts: &Parts) -> Result<Option<Reason>, Fault> {
-    let mut values = parts.headers.get_all(REASON).iter();
+/// The client that signed, with the reason that `headers` give.
+pub(super) fn authenticated(
+    client: &Arc<Client>,
+    proof: &VerifiedSignature,
+    headers: &HeaderMap,
+) -> Result<Authenticated, Fault> {
+    Authenticated::new(Arc::clone(client), proof, reason_of(headers)?)
+        .map_err(|_| Fault::new(Code::SignatureDoesNotMatch, "The signature belongs to another access key."))
+}
+
+/// Whoever passes a link on shall not choose what it is taken for: with a signature that is the signer's word (AWS,
+/// GetObject, "Overriding Response Header Values").
+pub(super) fn overrides_are_signed(who: &Authenticated, operation: &Operation) -> Result<(), Fault> {
+    use ObjectOperation::{GetObject, HeadObject};
+    match operation {
+        Operation::Object(_, _, GetObject(read) | HeadObject(read))
+            if who.is_anonymous() && !read.overrides.is_empty() =>
+        {
+            let message = "The response- parameters are for signed requests: leave them out, or sign the request.";
+            Err(Fault::new(Code::InvalidRequest, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn reason_of(headers: &HeaderMap) -> Result<Option<Reason>, Fault> {
+    let mut values = headers.get_all(REASON).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Fault::new(Code::InvalidArgument, format!("{REASON} is given more than once: give one reason.")));
@@ -65,7 +106,7 @@ mod tests {
 
     fn given(reasons: &[&str]) -> Result<Option<Reason>, Fault> {
         let request = reasons.iter().fold(http::Request::builder(), |request, reason| request.header(REASON, *reason));
-        reason_of(&request.body(()).expect("a request").into_parts().0)
+        reason_of(request.body(()).expect("a request").headers())
     }
 
     #[test]

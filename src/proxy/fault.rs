@@ -5,19 +5,25 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 
-use http::StatusCode;
+use http::header::CONTENT_RANGE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::custody::CustodyError;
 use crate::custody::keys::BranchKeyError;
 use crate::format::body::SealError;
 use crate::net::body::BodyError;
+use crate::object::answer::ReadFailure;
+use crate::object::copy::CopyError;
 use crate::object::error::Error;
 use crate::object::plaintext::UploadError;
 use crate::s3::checksum::{InvalidPromise, Mismatch};
 use crate::s3::chunked::ChunkError;
+use crate::s3::customer_key::CustomerKeyError;
 use crate::s3::error::Code;
+use crate::s3::form::FormError;
+use crate::s3::form::policy::PolicyError;
 use crate::s3::operation::OperationError;
-use crate::s3::sigv4::AuthError;
+use crate::s3::sigv4::{AuthError, Field, Malformed};
 use crate::s3::target::{QueryError, TargetError};
 use crate::storage::{Refusal, StorageError};
 
@@ -34,8 +40,8 @@ pub(super) struct Fault {
     pub(super) message: Cow<'static, str>,
     pub(super) extra: Vec<(&'static str, String)>,
     pub(super) retry_after_s: Option<u32>,
-    /// The plaintext length of the object, for the Content-Range of a 416.
-    pub(super) length: Option<u64>,
+    /// Further headers: of the object, and to browsers.
+    pub(super) headers: Box<HeaderMap>,
     /// It is the access log itself that failed.
     pub(super) unlogged: bool,
 }
@@ -48,7 +54,7 @@ impl Fault {
             message: message.into(),
             extra: Vec::new(),
             retry_after_s: (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S),
-            length: None,
+            headers: Box::default(),
             unlogged: false,
         }
     }
@@ -78,6 +84,23 @@ impl Fault {
         self
     }
 
+    /// With further headers.
+    pub(super) fn also(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// That to an operation that went to the storage server unsigned, where nothing can be wrong with a signature.
+    pub(super) fn of_unsigned(error: Error, request_id: &str) -> Self {
+        match &error {
+            Error::Storage(StorageError::Refused(refusal)) if is_about_proxy(refusal) => {
+                tracing::debug!(request_id, %refusal, "the storage server wants a signature");
+                Self::new(Code::AccessDenied, "The storage server does not allow this without a signature.")
+            }
+            _ => Self::of(error, request_id),
+        }
+    }
+
     /// The answer to a failed operation; tells the operator what the client is not told.
     pub(super) fn of(error: Error, request_id: &str) -> Self {
         let fault = fault_of(&error);
@@ -101,7 +124,9 @@ fn is_alarm(error: &Error) -> bool {
         | Error::Malformed(_)
         | Error::NotAuthentic
         | Error::ForeignKek(_)
-        | Error::ForeignWriter(_) => true,
+        | Error::ForeignWriter(_)
+        | Error::Copy(CopyError::NotCopied)
+        | Error::Upload(UploadError::Source(ReadFailure::Open(_))) => true,
         Error::Key(error) => not_authentic(error),
         _ => false,
     }
@@ -113,6 +138,8 @@ fn fault_of(error: &Error) -> Fault {
             Code::AccessDenied,
             "The proxy's configuration does not grant this client this operation on this bucket.",
         ),
+        Error::Preflight => Fault::saying(Code::InvalidRequest, error),
+        Error::OtherOrigin => Fault::saying(Code::AccessForbidden, error),
         Error::NoSuchBucket => Fault::new(Code::NoSuchBucket, "The proxy's configuration has no bucket of this name."),
         Error::Storage(error) => storage_fault(error),
         Error::WrongAnswer(_) => Fault::new(
@@ -144,7 +171,11 @@ fn fault_of(error: &Error) -> Fault {
             Code::KmsNotFound,
             "This bucket does not offer the requested KMS key. Leave the key id out to use the bucket's own.",
         ),
-        Error::CustomerKey => Fault::saying(Code::InvalidRequest, error),
+        Error::MissingCustomerKey | Error::NeedlessCustomerKey | Error::WrongCustomerKey => {
+            Fault::saying(Code::InvalidRequest, error)
+        }
+        Error::OtherDefaultKek => Fault::saying(Code::KmsNotFound, error),
+        Error::Destination => Fault::saying(Code::NoSuchBucket, error),
         Error::AskedEncryption => Fault::saying(Code::InvalidArgument, error),
         Error::MissingLength => Fault::new(Code::MissingContentLength, "Say the length of the body in Content-Length."),
         Error::TooLarge { length, limit } => {
@@ -162,10 +193,39 @@ fn fault_of(error: &Error) -> Fault {
         Error::Xml(error) => Fault::saying(error.code(), error),
         Error::Range { length } => {
             let fault = Fault::new(Code::InvalidRange, "The requested range lies outside the object.");
-            Fault { length: Some(*length), ..fault.with("ActualObjectSize", length) }
+            let range = HeaderValue::try_from(format!("bytes */{length}")).expect("digits are legal in headers");
+            fault.with("ActualObjectSize", length).also(HeaderMap::from_iter([(CONTENT_RANGE, range)]))
         }
+        Error::NoSuchUpload => Fault::new(
+            Code::NoSuchUpload,
+            "The upload does not exist: its id may be wrong, or it was aborted or completed.",
+        ),
+        Error::State(_) => Fault::new(
+            Code::ServiceUnavailable,
+            "The proxies' own bucket on the storage server cannot be used. Try again later.",
+        ),
+        Error::ChecksumChoice(_) | Error::PartChecksum { .. } => Fault::saying(Code::InvalidRequest, error),
+        Error::Attributes(error) => Fault::saying(Code::InvalidArgument, error),
+        Error::Copy(error) => copy_fault(error),
+        Error::RangeAndPart => Fault::saying(Code::InvalidRequest, error),
+        Error::Part { number, parts } => Fault::new(Code::InvalidPartNumber, "The object has no part of this number.")
+            .with("PartNumberRequested", number)
+            .with("ActualPartCount", parts),
+        Error::Complete(error) => Fault::saying(error.code(), error),
         Error::Random(_) => Fault::saying(Code::InternalError, error),
     }
+}
+
+fn copy_fault(error: &CopyError) -> Fault {
+    let code = match error {
+        CopyError::Illegal | CopyError::TooLarge { .. } | CopyError::DeleteMarker => Code::InvalidRequest,
+        CopyError::Directive(_) | CopyError::Algorithm => Code::InvalidArgument,
+        CopyError::Range { .. } => Code::InvalidRange,
+        CopyError::SourceCondition => Code::PreconditionFailed,
+        CopyError::Replaced => Code::ServiceUnavailable,
+        CopyError::NotCopied => Code::InternalError,
+    };
+    Fault::saying(code, error)
 }
 
 fn not_authentic() -> Fault {
@@ -177,7 +237,7 @@ fn not_authentic() -> Fault {
 
 fn storage_fault(error: &StorageError) -> Fault {
     match error {
-        StorageError::Refused(refusal) => refusal_fault(refusal),
+        StorageError::Refused(refusal) => refusal_fault(refusal).also((*refusal.told).clone()),
         StorageError::Unreachable(_) => {
             Fault::new(Code::ServiceUnavailable, "The storage server cannot be reached. Try again later.")
         }
@@ -208,10 +268,14 @@ const ABOUT_THE_PROXY: [&str; 8] = [
     "MissingContentLength",
 ];
 
+fn is_about_proxy(refusal: &Refusal) -> bool {
+    refusal.status == StatusCode::UNAUTHORIZED
+        || refusal.code.as_deref().is_some_and(|code| ABOUT_THE_PROXY.contains(&code))
+}
+
 fn refusal_fault(refusal: &Refusal) -> Fault {
-    let Refusal { status, code, message } = refusal;
-    let about_proxy = code.as_deref().is_some_and(|code| ABOUT_THE_PROXY.contains(&code));
-    if about_proxy || *status == StatusCode::UNAUTHORIZED {
+    let Refusal { status, code, message, told: _ } = refusal;
+    if is_about_proxy(refusal) {
         tracing::error!(%refusal, "the storage server does not accept the proxy's credentials, clock or signature");
         return Fault::new(
             Code::InternalError,
@@ -292,9 +356,10 @@ fn upload_fault(error: &UploadError) -> Fault {
         UploadError::Client(BodyError::Stalled { .. }) => {
             Fault::new(Code::RequestTimeout, "The body did not come in time. Nothing was stored.")
         }
-        UploadError::Client(BodyError::Broken(_)) => {
-            Fault::new(Code::IncompleteBody, "The body broke off. Nothing was stored.")
-        }
+        UploadError::Client(BodyError::Broken(cause)) => match cause.downcast_ref::<FormError>() {
+            Some(error) => error.clone().into(),
+            None => Fault::new(Code::IncompleteBody, "The body broke off. Nothing was stored."),
+        },
         UploadError::Client(BodyError::TooLarge { .. }) => Fault::new(Code::EntityTooLarge, "The body is too large."),
         UploadError::Chunk(error) => chunk_fault(error),
         UploadError::Promise(error) => promise_fault(error),
@@ -307,7 +372,19 @@ fn upload_fault(error: &UploadError) -> Fault {
         UploadError::Revoked(_) => {
             Fault::new(Code::ServiceUnavailable, "The key was revoked during the upload. Nothing was stored.")
         }
+        UploadError::Source(error) => source_fault(error),
         UploadError::DocumentTooLarge { .. } => Fault::saying(Code::MaxMessageLengthExceeded, error),
+    }
+}
+
+fn source_fault(error: &ReadFailure) -> Fault {
+    match error {
+        ReadFailure::Open(_) => not_authentic(),
+        ReadFailure::Storage(error) => storage_fault(error),
+        ReadFailure::Lease(error) => key_fault(error),
+        ReadFailure::Revoked(_) => {
+            Fault::new(Code::ServiceUnavailable, "The source's key was revoked during the copy. Nothing was stored.")
+        }
     }
 }
 
@@ -359,10 +436,13 @@ impl From<AuthError> for Fault {
             AuthError::SeveralMechanisms
             | AuthError::UnsupportedScheme
             | AuthError::RepeatedHeader(_)
-            | AuthError::ContentSha256Invalid => Code::InvalidArgument,
+            | AuthError::ContentSha256Invalid
+            | AuthError::Form(_) => Code::InvalidArgument,
             AuthError::SignatureV2 | AuthError::ContentSha256Missing => Code::InvalidRequest,
             AuthError::Ecdsa => Code::NotImplemented,
             AuthError::Header(_) => Code::AuthorizationHeaderMalformed,
+            // A time that no URL may be valid for is over, to whoever follows it.
+            AuthError::Query(Malformed::Invalid(Field::Expires)) => Code::AccessDenied,
             AuthError::Query(_) => Code::AuthorizationQueryParametersError,
             AuthError::Uri(_) => Code::InvalidUri,
             AuthError::DateMissing
@@ -378,6 +458,38 @@ impl From<AuthError> for Fault {
     }
 }
 
+impl From<FormError> for Fault {
+    fn from(error: FormError) -> Self {
+        let code = match &error {
+            FormError::Boundary | FormError::Malformed(_) | FormError::NotLast => Code::MalformedPostRequest,
+            FormError::FieldsTooLong => Code::MaxPostPreDataLengthExceeded,
+            FormError::NoFile | FormError::SecondFile => Code::IncorrectNumberOfFilesInPostRequest,
+            FormError::Twice(_) | FormError::Missing(_) | FormError::Field(_) => Code::InvalidArgument,
+            FormError::Truncated => Code::IncompleteBody,
+            FormError::Tagging => Code::MalformedXml,
+        };
+        Self::saying(code, &error)
+    }
+}
+
+impl From<PolicyError> for Fault {
+    fn from(error: PolicyError) -> Self {
+        let code = match &error {
+            PolicyError::Invalid(_) => Code::InvalidPolicyDocument,
+            PolicyError::Expired | PolicyError::Unmet(_) | PolicyError::Uncovered(_) => Code::AccessDenied,
+            PolicyError::TooSmall { .. } => Code::EntityTooSmall,
+            PolicyError::TooLarge { .. } => Code::EntityTooLarge,
+        };
+        Self::saying(code, &error)
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        upload_fault(&UploadError::Client(error))
+    }
+}
+
 impl From<TargetError> for Fault {
     fn from(error: TargetError) -> Self {
         Self::saying(error.code(), &error)
@@ -386,6 +498,12 @@ impl From<TargetError> for Fault {
 
 impl From<QueryError> for Fault {
     fn from(error: QueryError) -> Self {
+        Self::saying(error.code(), &error)
+    }
+}
+
+impl From<CustomerKeyError> for Fault {
+    fn from(error: CustomerKeyError) -> Self {
         Self::saying(error.code(), &error)
     }
 }
@@ -402,7 +520,7 @@ mod tests {
 
     fn refused(status: u16, code: Option<&str>) -> Fault {
         let status = StatusCode::from_u16(status).expect("legal");
-        refusal_fault(&Refusal { status, code: code.map(str::to_owned), message: "said".into() })
+        refusal_fault(&Refusal { status, code: code.map(str::to_owned), message: "said".into(), told: Box::default() })
     }
 
     #[test]
@@ -422,6 +540,28 @@ mod tests {
             assert!(!fault.message.contains("said"));
         }
         assert_eq!(refused(301, Some("PermanentRedirect")).status.as_u16(), 500);
+    }
+
+    #[test]
+    fn a_url_that_is_valid_for_no_time_is_like_an_expired_one() {
+        let fault = |field| Fault::from(AuthError::Query(Malformed::Invalid(field)));
+        assert_eq!((fault(Field::Expires).status.as_u16(), &*fault(Field::Expires).code), (403, "AccessDenied"));
+        assert_eq!(fault(Field::Signature).status.as_u16(), 400);
+    }
+
+    #[test]
+    fn without_a_signature_they_are_a_refusal() {
+        for (status, code) in
+            [(401, None), (403, Some("InvalidAccessKeyId")), (400, Some("AuthorizationHeaderMalformed"))]
+        {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let code = code.map(str::to_owned);
+            let refusal = Refusal { status, code, message: "said".into(), told: Box::default() };
+            let fault = Fault::of_unsigned(Error::Storage(StorageError::Refused(refusal)), "ID");
+            assert_eq!((fault.status.as_u16(), &*fault.code), (403, "AccessDenied"));
+        }
+        let fault = Fault::of_unsigned(Error::NoSuchUpload, "ID");
+        assert_eq!(&*fault.code, "NoSuchUpload");
     }
 
     #[test]

@@ -7,20 +7,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SERVER};
-use http::{Method, Response, StatusCode, request::Parts};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SERVER};
+use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::custody::caller::Caller;
+use crate::names::LogicalBucket;
 use crate::net::BoxError;
 use crate::net::listener::ConnectionInfo;
 use crate::object::access::Authenticated;
 use crate::object::answer::{Answer, AnswerBody, ReadFailure};
 use crate::s3::error::ErrorBody;
 use crate::s3::operation::Operation;
+use crate::s3::target::ObjectKey;
 
 use super::access_log::{AccessLog, Ending, Entry, Record};
 use super::fault::Fault;
@@ -34,9 +36,12 @@ pub(super) struct About {
     method: Method,
     path: String,
     peer: SocketAddr,
+    /// Whether the client's connection is encrypted.
+    pub(super) tls: bool,
     operation: &'static str,
     bucket: Option<String>,
     key: Option<String>,
+    copied: Option<(String, String)>,
     caller: Option<Caller>,
     access_key: Option<String>,
 }
@@ -44,8 +49,8 @@ pub(super) struct About {
 impl About {
     pub(super) fn new(id: String, parts: &Parts, info: &ConnectionInfo) -> Self {
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        let (operation, bucket, key, caller, access_key) = ("-", None, None, None, None);
-        Self { id, method, path, peer: info.peer, operation, bucket, key, caller, access_key }
+        let (operation, bucket, key, copied, caller, access_key) = ("-", None, None, None, None, None);
+        Self { id, method, path, peer: info.peer, tls: info.tls, operation, bucket, key, copied, caller, access_key }
     }
 
     pub(super) fn client(&mut self, who: &Authenticated) {
@@ -53,10 +58,24 @@ impl About {
         self.access_key = Some(who.access_key().to_owned());
     }
 
+    /// What is asked, where that is none of the operations.
+    pub(super) fn asks(&mut self, operation: &'static str, bucket: &LogicalBucket, key: Option<&ObjectKey>) {
+        self.operation = operation;
+        self.bucket = Some(bucket.as_str().to_owned());
+        self.key = key.map(|key| key.as_str().to_owned());
+    }
+
     pub(super) fn operation(&mut self, operation: &Operation) {
         self.operation = operation.name();
         self.bucket = operation.bucket().map(|bucket| bucket.as_str().to_owned());
         self.key = operation.key().map(|key| key.as_str().to_owned());
+        let source = operation.source();
+        self.copied = source.map(|source| (source.bucket.as_str().to_owned(), source.key.as_str().to_owned()));
+    }
+
+    /// Whether it is known who asks.
+    pub(super) fn is_known(&self) -> bool {
+        self.caller.is_some()
     }
 
     /// For the access log; `None` while it is not known who asks.
@@ -71,6 +90,7 @@ impl About {
             operation: self.operation,
             bucket: self.bucket.clone(),
             key: self.key.clone(),
+            copied: self.copied.clone(),
         })
     }
 
@@ -153,14 +173,12 @@ pub(super) fn failure(fault: &Fault, about: &About) -> Response<ResponseBody> {
     });
     *response.status_mut() = fault.status;
     let headers = response.headers_mut();
+    headers.extend((*fault.headers).clone());
     if !bodiless {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     }
     if let Some(seconds) = fault.retry_after_s {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(length) = fault.length {
-        headers.insert(CONTENT_RANGE, header(&format!("bytes */{length}")));
     }
     finish(response, about)
 }
@@ -175,10 +193,15 @@ fn finish(mut response: Response<ResponseBody>, about: &About) -> Response<Respo
     if bodiless {
         headers.remove(CONTENT_LENGTH);
     }
-    headers.insert("x-amz-request-id", header(&about.id));
-    headers.insert("x-amz-id-2", header(&about.id));
-    headers.insert(SERVER, HeaderValue::from_static("Claviger"));
+    identify(headers, &about.id);
     response
+}
+
+/// Which request it was, and who answers.
+pub(super) fn identify(headers: &mut HeaderMap, id: &str) {
+    headers.insert("x-amz-request-id", header(id));
+    headers.insert("x-amz-id-2", header(id));
+    headers.insert(SERVER, HeaderValue::from_static("Claviger"));
 }
 
 /// Tells the log why a body had to be cut off: the client only sees the connection end. And the access log, how it ended.

@@ -6,6 +6,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions)]
 
+pub mod combine;
 mod expectations;
 mod hasher;
 

@@ -46,6 +46,22 @@ pub fn storage_conditions(client: &HeaderMap) -> Result<HeaderMap, ConditionErro
     Ok(storage)
 }
 
+/// The client's conditions on the source of a copy (`x-amz-copy-source-if-…`), for the storage request that reads it:
+/// If-Match, If-None-Match (ETags mapped), If-Modified-Since and If-Unmodified-Since. Together they mean what they mean on
+/// a GET (AWS, CopyObject).
+///
+/// # Errors
+/// [`ConditionError`]: a condition is never dropped.
+pub fn source_conditions(client: &HeaderMap) -> Result<HeaderMap, ConditionError> {
+    let mut plain = HeaderMap::new();
+    for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
+        for value in client.get_all(format!("x-amz-copy-source-{name}")) {
+            plain.append(name.clone(), value.clone());
+        }
+    }
+    storage_conditions(&plain)
+}
+
 /// Several headers of one name are one list (RFC 9110, section 5.2).
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, ConditionError> {
     let mut list: Option<String> = None;
@@ -104,6 +120,18 @@ mod tests {
         ]);
         assert_eq!(storage_conditions(&client), Ok(expected));
         assert_eq!(storage_conditions(&HeaderMap::new()), Ok(HeaderMap::new()));
+    }
+
+    #[test]
+    fn conditions_on_a_source_are_those_of_a_read() {
+        let client = headers(&[
+            (HeaderName::from_static("x-amz-copy-source-if-match"), &format!("{MD5}-0")),
+            (HeaderName::from_static("x-amz-copy-source-if-none-match"), "\"x\""),
+            (HeaderName::from_static("x-amz-copy-source-if-unmodified-since"), DATE),
+            (IF_NONE_MATCH, "*"),
+        ]);
+        let expected = headers(&[(IF_MATCH, MD5), (IF_NONE_MATCH, "\"x\""), (IF_UNMODIFIED_SINCE, DATE)]);
+        assert_eq!(source_conditions(&client), Ok(expected));
     }
 
     #[test]

@@ -39,6 +39,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// The bucket's CORS configuration does not allow it.
+    AccessForbidden = "AccessForbidden" FORBIDDEN,
     /// The client may not do this.
     AccessDenied = "AccessDenied" FORBIDDEN,
     /// The Authorization header is not in the form asked for.
@@ -61,6 +63,8 @@ codes! {
     EntityTooSmall = "EntityTooSmall" BAD_REQUEST,
     /// The session token has expired.
     ExpiredToken = "ExpiredToken" BAD_REQUEST,
+    /// A form has one file.
+    IncorrectNumberOfFilesInPostRequest = "IncorrectNumberOfFilesInPostRequest" BAD_REQUEST,
     /// The region asked for is not this one.
     IllegalLocationConstraint = "IllegalLocationConstraintException" BAD_REQUEST,
     /// The body was shorter than its announced length.
@@ -81,8 +85,12 @@ codes! {
     InvalidObjectState = "InvalidObjectState" FORBIDDEN,
     /// A part in the list does not exist or has another ETag.
     InvalidPart = "InvalidPart" BAD_REQUEST,
+    /// The object has no part of this number.
+    InvalidPartNumber = "InvalidPartNumber" RANGE_NOT_SATISFIABLE,
     /// The list of parts is not ascending.
     InvalidPartOrder = "InvalidPartOrder" BAD_REQUEST,
+    /// The policy of a form is none.
+    InvalidPolicyDocument = "InvalidPolicyDocument" BAD_REQUEST,
     /// The range begins beyond the end of the object.
     InvalidRange = "InvalidRange" RANGE_NOT_SATISFIABLE,
     /// The request contradicts itself.
@@ -99,12 +107,16 @@ codes! {
     KmsInvalidState = "KMS.KMSInvalidStateException" BAD_REQUEST,
     /// There is no such KEK.
     KmsNotFound = "KMS.NotFoundException" BAD_REQUEST,
+    /// The body of a POST is not a well-formed form.
+    MalformedPostRequest = "MalformedPOSTRequest" BAD_REQUEST,
     /// A trailer after an aws-chunked body is missing, unexpected or malformed.
     MalformedTrailer = "MalformedTrailerError" BAD_REQUEST,
     /// The XML does not follow the schema.
     MalformedXml = "MalformedXML" BAD_REQUEST,
     /// An XML or JSON body is over the limit.
     MaxMessageLengthExceeded = "MaxMessageLengthExceeded" BAD_REQUEST,
+    /// The fields of a form are over the limit.
+    MaxPostPreDataLengthExceeded = "MaxPostPreDataLengthExceededError" BAD_REQUEST,
     /// The user metadata is over the limit.
     MetadataTooLarge = "MetadataTooLarge" BAD_REQUEST,
     /// The method does not go with this resource.

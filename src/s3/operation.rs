@@ -8,16 +8,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::names::LogicalBucket;
 
+use super::copy_source::CopySource;
 use super::target::ObjectKey;
 
 mod headers;
+mod multipart;
+mod needs;
 mod parse;
 mod refusal;
 mod sub_resource;
 
-pub use headers::{clean_response_headers, forwardable_request_headers, storage_request_id};
+pub use headers::{clean_response_headers, cors_headers, forwardable_request_headers, storage_request_id};
+pub use multipart::{HIGHEST_PART, ListParts, PartOf, UploadId};
 pub use refusal::{OperationError, Unsupported};
-pub use sub_resource::{PassThrough, SubResource, Verb};
+pub use sub_resource::{Destination, PassThrough, SubResource, Verb};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +52,17 @@ pub enum BucketOperation {
     ListObjectsV1(Parameters),
     /// What is in it, version 2. The parameters go to the storage server as they are.
     ListObjectsV2(Parameters),
+    /// All versions of what is in it. The parameters go to the storage server as they are.
+    ListObjectVersions(Parameters),
+    /// The uploads that are under way. The parameters go to the storage server as they are.
+    ListMultipartUploads(Parameters),
     /// Delete many objects.
     DeleteObjects {
         /// Also where retention in governance mode forbids it.
         bypasses_governance: bool,
     },
+    /// Read, set or remove its encryption configuration, which the proxy answers itself.
+    Encryption(Verb),
     /// Read or change a setting that carries no record data.
     PassThrough(PassThrough),
 }
@@ -67,10 +77,49 @@ pub enum ObjectOperation {
         /// With headers that set a retention or legal hold.
         locks: bool,
     },
+    /// Store what another object holds.
+    CopyObject {
+        /// The other object.
+        source: CopySource,
+        /// With headers that give others access to it.
+        grants: bool,
+        /// With headers that set a retention or legal hold.
+        locks: bool,
+    },
     /// Its bytes.
     GetObject(Read),
     /// Its headers.
     HeadObject(Read),
+    /// What is known of it.
+    GetObjectAttributes(GetAttributes),
+    /// Begin to store it in parts.
+    CreateMultipartUpload {
+        /// With headers that give others access to it.
+        grants: bool,
+        /// With headers that set a retention or legal hold.
+        locks: bool,
+    },
+    /// Store a part.
+    UploadPart(PartOf),
+    /// Store a part that another object holds.
+    UploadPartCopy {
+        /// The part.
+        part: PartOf,
+        /// The other object.
+        source: CopySource,
+    },
+    /// The parts that are there.
+    ListParts(ListParts),
+    /// Put the parts together.
+    CompleteMultipartUpload {
+        /// The upload.
+        upload: UploadId,
+    },
+    /// Give the upload up.
+    AbortMultipartUpload {
+        /// The upload.
+        upload: UploadId,
+    },
     /// Delete it.
     DeleteObject {
         /// This version only.
@@ -87,9 +136,19 @@ pub enum ObjectOperation {
 pub struct Read {
     /// This version.
     pub version_id: Option<String>,
+    /// Only this part, 1 to 10,000.
+    pub part_number: Option<u32>,
     /// Headers (`content-type`, …) that the answer shall have instead of the stored ones: the `response-*`
     /// parameters. The proxy applies them; they never reach the storage server.
     pub overrides: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The parameters of GetObjectAttributes. What is wanted stands in the headers `x-amz-object-attributes`,
+/// `x-amz-max-parts` and `x-amz-part-number-marker`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GetAttributes {
+    /// This version.
+    pub version_id: Option<String>,
 }
 
 /// The parameters of ListBuckets, which the proxy applies to its own list.
@@ -155,6 +214,35 @@ impl Operation {
         }
     }
 
+    /// The object that it copies from.
+    pub fn source(&self) -> Option<&CopySource> {
+        match self {
+            Self::Object(
+                _,
+                _,
+                ObjectOperation::CopyObject { source, .. } | ObjectOperation::UploadPartCopy { source, .. },
+            ) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Whether it is about a multipart upload: begins one, or goes on with one.
+    pub fn is_on_upload(&self) -> bool {
+        use ObjectOperation::{
+            AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, ListParts, UploadPart, UploadPartCopy,
+        };
+        let Self::Object(_, _, operation) = self else { return false };
+        matches!(
+            operation,
+            CreateMultipartUpload { .. }
+                | UploadPart(_)
+                | UploadPartCopy { .. }
+                | ListParts(_)
+                | CompleteMultipartUpload { .. }
+                | AbortMultipartUpload { .. }
+        )
+    }
+
     /// S3's name for it, for logs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -178,62 +266,6 @@ impl Operation {
             Self::Object(_, _, operation) => operation.needs(),
         }
     }
-}
-
-impl BucketOperation {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::CreateBucket { .. } => "CreateBucket",
-            Self::HeadBucket => "HeadBucket",
-            Self::DeleteBucket => "DeleteBucket",
-            Self::GetBucketLocation => "GetBucketLocation",
-            Self::ListObjectsV1(_) => "ListObjects",
-            Self::ListObjectsV2(_) => "ListObjectsV2",
-            Self::DeleteObjects { .. } => "DeleteObjects",
-            Self::PassThrough(pass) => pass.name(),
-        }
-    }
-
-    fn needs(&self) -> &'static [Access] {
-        match self {
-            // As on AWS, where these headers need PutBucketAcl, PutBucketObjectLockConfiguration or
-            // PutBucketOwnershipControls.
-            Self::CreateBucket { configures: true } => &[Access::Bucket, Access::Configure],
-            Self::CreateBucket { configures: false } | Self::DeleteBucket => &[Access::Bucket],
-            Self::HeadBucket | Self::GetBucketLocation | Self::ListObjectsV1(_) | Self::ListObjectsV2(_) => {
-                &[Access::List]
-            }
-            Self::DeleteObjects { bypasses_governance } => deletion(*bypasses_governance),
-            Self::PassThrough(pass) => pass.needs(),
-        }
-    }
-}
-
-impl ObjectOperation {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::PutObject { .. } => "PutObject",
-            Self::GetObject(_) => "GetObject",
-            Self::HeadObject(_) => "HeadObject",
-            Self::DeleteObject { .. } => "DeleteObject",
-            Self::PassThrough(pass) => pass.name(),
-        }
-    }
-
-    fn needs(&self) -> &'static [Access] {
-        match self {
-            // As on AWS, where these headers need PutObjectAcl, PutObjectRetention or PutObjectLegalHold.
-            Self::PutObject { grants, locks } if *grants || *locks => &[Access::Write, Access::Configure],
-            Self::PutObject { .. } => &[Access::Write],
-            Self::GetObject(_) | Self::HeadObject(_) => &[Access::Read],
-            Self::DeleteObject { bypasses_governance, .. } => deletion(*bypasses_governance),
-            Self::PassThrough(pass) => pass.needs(),
-        }
-    }
-}
-
-fn deletion(bypasses_governance: bool) -> &'static [Access] {
-    if bypasses_governance { &[Access::Delete, Access::Configure] } else { &[Access::Delete] }
 }
 
 fn is_given(headers: &HeaderMap, name: &str) -> bool {

@@ -6,7 +6,10 @@
 //! The way through: [`Presented::parse`] reads what a request claims, the caller looks up the secret of
 //! [`Presented::access_key`], and [`Presented::verify`] turns both into a [`VerifiedSignature`].
 //!
-//! **Invariant:** a [`VerifiedSignature`] is made only by [`Presented::verify`], after the signature was compared.
+//! A browser form has its signature in its fields, over its policy: [`PresentedPolicy`].
+//!
+//! **Invariant:** a [`VerifiedSignature`] is made only by [`Presented::verify`] and [`PresentedPolicy::verify`], after the
+//! signature was compared.
 //!
 //! **Invariant:** paths are never normalised: `//`, `.` and `..` are part of a key.
 
@@ -16,6 +19,7 @@ mod canonical;
 pub mod encoding;
 mod error;
 mod key;
+mod policy;
 mod presented;
 mod sign;
 mod timestamp;
@@ -29,6 +33,7 @@ use http::HeaderMap;
 pub use encoding::{uri_encode_path, uri_encode_query};
 pub use error::{AuthError, Field, Malformed};
 pub use key::ChunkSigner;
+pub use policy::PresentedPolicy;
 pub use presented::Presented;
 pub use sign::{Credentials, PayloadHash, SignError, SigningTarget, presign, sign};
 pub use timestamp::Timestamp;

@@ -197,6 +197,8 @@ pub(super) fn is_version_id(text: &str) -> bool {
 
 /// The host without port and final dot, in lower case.
 fn host_name(host: &str) -> Result<String, TargetError> {
+    // Some clients write the whole origin; storage servers take it, and it names the same.
+    let host = host.strip_prefix("https://").or_else(|| host.strip_prefix("http://")).unwrap_or(host);
     let name = match host.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']').ok_or(TargetError::Host)?;

@@ -9,17 +9,29 @@
 use super::error::Code;
 use super::target::TargetError;
 
+mod attributes;
 mod buckets;
+mod complete;
 mod configuration;
+mod copy;
 mod delete;
+mod encryption;
 mod listing;
+mod multipart;
 mod walk;
 mod writer;
 
+pub use attributes::{Attributes, ChecksumText, Part, PartsPage};
 pub use buckets::{BucketEntry, BucketList};
+pub use complete::{
+    AskedPart, LONGEST_COMPLETE, MOST_PARTS, ShownChecksum, complete_result, copy_part_result, listed_parts,
+};
 pub use configuration::{bucket_location, location_constraint, location_xml};
-pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, delete_result};
-pub use listing::{listed_keys, rewrite_listing};
+pub use copy::{CopyResult, checksum_element, complete_upload_xml, copy_object_result, fields, tags};
+pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, all_deleted, delete_result, delete_xml};
+pub use encryption::{DefaultEncryption, default_encryption, default_encryption_xml};
+pub use listing::{ListedPage, Listing, listed_keys, listed_page, rewrite_listing};
+pub use multipart::{ListedPart, PartsListing, Who, initiated_upload, initiated_upload_xml, rewrite_uploads};
 pub use writer::Writer;
 
 pub(crate) use walk::{Node, walk};
@@ -96,6 +108,32 @@ pub(crate) fn leaves(
         Node::Leaf { path, text, .. } => visit(path, text),
         Node::Open { .. } | Node::Close { .. } => Ok(()),
     })
+}
+
+/// The texts of all elements named `name`, wherever they stand; `None` when it is no document.
+pub fn texts_of(body: &[u8], name: &str) -> Option<Vec<String>> {
+    let mut texts = Vec::new();
+    leaves(body, |path, text| {
+        if path.last().is_some_and(|last| last == name) {
+            texts.push(text.to_owned());
+        }
+        Ok(())
+    })
+    .ok()?;
+    Some(texts)
+}
+
+/// The names of all elements, without prefixes; `None` when it is no document.
+pub fn elements(body: &[u8]) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    walk(body, |node| {
+        if let Node::Open { path, .. } | Node::Leaf { path, .. } = node {
+            names.extend(path.last().cloned());
+        }
+        Ok(())
+    })
+    .ok()?;
+    Some(names)
 }
 
 /// The name of the root element, without prefix, of a document that is well-formed to its end.

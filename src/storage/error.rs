@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::InvalidHeaderValue;
+use http::header::{HeaderMap, HeaderName, InvalidHeaderValue};
 
 use crate::net::BoxError;
 use crate::net::body::BodyError;
 use crate::net::client::ClientError;
+use crate::s3::operation::cors_headers;
 use crate::s3::sigv4::SignError;
 
 /// What came of a request, when it is not what was asked for. The variants are causes.
@@ -103,6 +104,27 @@ pub struct Refusal {
     pub code: Option<String>,
     /// The server's message, for people; empty without one.
     pub message: String,
+    /// What its headers say all the same: of the object (`Refusal::TOLD`), and to browsers
+    /// ([`cors_headers`](crate::s3::operation::cors_headers)).
+    pub told: Box<HeaderMap>,
+}
+
+impl Refusal {
+    /// The headers of an error answer that mean something to a client: that the object is a delete marker, which one,
+    /// since when, and what else may be done with it.
+    const TOLD: [HeaderName; 5] = [
+        http::header::ALLOW,
+        http::header::LAST_MODIFIED,
+        HeaderName::from_static("x-amz-delete-marker"),
+        HeaderName::from_static("x-amz-request-charged"),
+        HeaderName::from_static("x-amz-version-id"),
+    ];
+
+    pub(super) fn told_by(headers: &HeaderMap) -> Box<HeaderMap> {
+        let mut told = cors_headers(headers);
+        told.extend(Self::TOLD.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))));
+        told.into()
+    }
 }
 
 impl fmt::Display for Refusal {

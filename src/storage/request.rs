@@ -188,14 +188,20 @@ impl Outline {
         credentials: &Credentials,
         upload: Upload,
     ) -> Result<Request<Upload>, RequestError> {
-        let mut request = Request::new(upload);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        let mut request = self.unsigned(upload);
         let target =
             SigningTarget { method: self.method.as_str(), raw_path: self.uri.path(), raw_query: self.uri.query() };
         sign(credentials, region, OffsetDateTime::now_utc(), &target, request.headers_mut(), self.payload)?;
         Ok(request)
+    }
+
+    /// The request of one attempt, without a signature.
+    pub(super) fn unsigned(&self, upload: Upload) -> Request<Upload> {
+        let mut request = Request::new(upload);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
     }
 }
 

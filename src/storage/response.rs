@@ -64,7 +64,8 @@ impl StorageResponse {
         let document = self.take_body(Self::MAX_ERROR_BYTES).await.ok();
         let reported = document.and_then(|document| parse_error(&document));
         let (code, message) = reported.map_or((None, String::new()), |error| (Some(error.code), error.message));
-        StorageError::Refused(Refusal { status, code, message })
+        let told = Refusal::told_by(&self.headers);
+        StorageError::Refused(Refusal { status, code, message, told })
     }
 
     pub(super) async fn take_body(&mut self, limit: usize) -> Result<Bytes, StorageError> {

@@ -151,6 +151,10 @@ pub struct StorageSettings {
     pub retry: RetrySettings,
     /// Bytes of user metadata that the server keeps for an object (AWS: 2,048).
     pub metadata_limit_bytes: usize,
+    /// Whether the server copies objects itself when it is asked to. If not, copies go through the proxy.
+    pub server_side_copy: bool,
+    /// Most stored bytes that the server copies in one request (AWS: 5 GiB). Larger objects are copied in pieces.
+    pub copy_limit_bytes: u64,
 }
 
 impl StorageSettings {
@@ -165,6 +169,8 @@ impl StorageSettings {
             head_timeout: Duration::from_secs(60),
             retry: RetrySettings::default(),
             metadata_limit_bytes: 2048,
+            server_side_copy: true,
+            copy_limit_bytes: 5 << 30,
         }
     }
 

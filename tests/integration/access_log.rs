@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use claviger::crypto::SigningKey;
 use claviger::proxy::access_log::{AccessLog, AccessLogSettings, KeyForm};
+use claviger::s3::operation::Access;
 use claviger::secret::Secret;
 use claviger::tlog::reader::Reader;
 use claviger::tlog::verify::verify;
@@ -15,7 +16,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
+use crate::customer_keys::{KEY, keyed};
 use crate::harness::proxy::{ADMIN, client, everything};
+use crate::harness::raw::{Raw, head_of};
+use crate::harness::store::{Instead, Seen};
 use crate::harness::{BUCKET, Ending, Setup, World, noise, until};
 
 fn open(folder: &Path) -> Arc<AccessLog> {
@@ -93,6 +97,20 @@ async fn each_access_has_its_entries() {
 }
 
 #[tokio::test]
+async fn a_customer_key_is_in_no_entry() {
+    let (world, log, folder) = world().await;
+    keyed(world.s3.ask(Method::PUT, BUCKET, "object"), &KEY).body("x").send().await.ok();
+    keyed(world.s3.ask(Method::GET, BUCKET, "object"), &KEY).send().await.ok();
+    keyed(world.s3.ask(Method::GET, BUCKET, "object"), &[7; 32]).send().await.fails(400, "InvalidRequest");
+    let entries = entries(&log, &folder).await;
+    assert_eq!(entries.len(), 3);
+    let shown = format!("{entries:?}");
+    assert!(!shown.contains("customer-key") && !shown.contains(std::str::from_utf8(&KEY).expect("text")), "{shown}");
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, KEY);
+    assert!(!shown.contains(&encoded), "{shown}");
+}
+
+#[tokio::test]
 async fn an_entry_is_there_before_plaintext_is_and_says_how_far_a_broken_read_came() {
     let (world, log, folder) = world().await;
     let body = noise(2 << 20, 1);
@@ -131,6 +149,61 @@ async fn an_entry_is_there_before_plaintext_is_and_says_how_far_a_broken_read_ca
 }
 
 #[tokio::test]
+async fn changes_are_logged_although_their_client_hung_up() {
+    let (world, log, folder) = world().await;
+    world.s3.put(BUCKET, "object", "x").await.ok();
+    let id = world.s3.create_upload(BUCKET, "large").await;
+    let part = world.s3.upload_part((BUCKET, "large"), &id, 1, "part").await.ok().header("etag").to_owned();
+    let completion = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{part}</ETag></Part></CompleteMultipartUpload>"
+    );
+    let asks = [
+        ("PUT", world.s3.ask(Method::PUT, BUCKET, "copy").header("x-amz-copy-source", "/records/object"), ""),
+        ("DELETE", world.s3.ask(Method::DELETE, BUCKET, "gone"), ""),
+        ("PUT", world.s3.ask(Method::PUT, BUCKET, "small").body("four"), "four"),
+        (
+            "POST",
+            world.s3.ask(Method::POST, BUCKET, "large").query("uploadId", &id).body(completion.clone()),
+            completion.as_str(),
+        ),
+    ];
+    let changes = |seen: &Seen| match seen.key.as_str() {
+        "copy" | "small" => seen.method == Method::PUT,
+        "gone" => seen.method == Method::DELETE,
+        "large" => seen.method == Method::POST && seen.has("uploadId"),
+        _ => false,
+    };
+    let held = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&held);
+    world.store.before(move |seen| {
+        (seen.bucket == BUCKET && changes(seen)).then(|| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Instead::Pause(Duration::from_millis(700))
+        })
+    });
+    let mut connections = Vec::new();
+    for (method, ask, body) in &asks {
+        let mut raw = Raw::connect(world.proxy.address).await;
+        assert!(raw.send(head_of(method, ask, &[&format!("content-length: {}", body.len())]) + body).await);
+        connections.push(raw);
+    }
+    until("the storage server has them all", || held.load(Ordering::SeqCst) >= asks.len()).await;
+    drop(connections);
+    // The drain waits for them, too.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.proxy.stop().await;
+    let lines: Vec<String> = entries(&log, &folder).await.iter().map(shown).collect();
+    for expected in [
+        "access akadmin CopyObject records copy 200 ",
+        "access akadmin DeleteObject records gone 204 ",
+        "access akadmin PutObject records small 200 ",
+        "access akadmin CompleteMultipartUpload records large 200 ",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(expected)), "{expected}: {lines:#?}");
+    }
+}
+
+#[tokio::test]
 async fn without_the_log_nothing_is_done_and_nothing_given_out() {
     let (world, log, _folder) = world().await;
     world.s3.put(BUCKET, "object", noise(300_000, 1)).await.ok();
@@ -149,4 +222,26 @@ async fn without_the_log_nothing_is_done_and_nothing_given_out() {
     assert!(world.store.take_log().is_empty(), "the storage server is not asked");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(world.store.keys(BUCKET), ["object"]);
+}
+
+#[tokio::test]
+async fn what_nobody_signed_is_logged_as_nobodys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    let anonymous = crate::anonymous::anonymous(BUCKET, &[Access::Read]);
+    let world = World::with(Setup { access_log: Some(Arc::clone(&log)), anonymous, ..Setup::default() }).await;
+    world.store.everybody_may(|_| true);
+    for method in [Method::GET, Method::PUT] {
+        let ask = world.s3.ask(method, BUCKET, "object");
+        let mut headers = ask.sign().headers;
+        headers.remove("authorization");
+        ask.send_with(headers).await;
+    }
+    crate::forms::Form::new(BUCKET, "form").signed(&world.s3).send(&world.s3, BUCKET, "four").await.ok();
+    let entries = entries(&log, &folder).await;
+    let shown: Vec<String> = entries.iter().map(shown).collect();
+    assert_eq!(shown[0], "access anonymous GetObject records object 404 NoSuchKey 0 - -");
+    assert_eq!(shown[1], "access anonymous PutObject records object 403 AccessDenied 0 - -");
+    assert!(shown[2].starts_with("access akadmin PostObject records form 204 - "), "{shown:?}");
+    assert_eq!(entries[0]["access_key"], "-");
 }

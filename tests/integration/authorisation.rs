@@ -7,7 +7,8 @@ use http::Method;
 
 use crate::harness::client::Ask;
 use crate::harness::proxy::{ADMIN, EVERYTHING, client, everything};
-use crate::harness::{BUCKET, Proxy, S3, STATE, Setup, World};
+use crate::harness::store::Instead;
+use crate::harness::{BUCKET, Proxy, Reply, S3, STATE, Setup, World};
 
 const DELETE: &str = "<Delete><Object><Key>object</Key></Object></Delete>";
 const TAGS: &str = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
@@ -164,7 +165,7 @@ async fn the_state_bucket_is_invisible_in_every_way() {
         assert_eq!(world.s3.ask(method, STATE, &entry).send().await.status, 404);
     }
     let copy = world.s3.ask(Method::PUT, BUCKET, "copy").header("x-amz-copy-source", &format!("/{STATE}/{entry}"));
-    copy.send().await.fails(501, "NotImplemented");
+    copy.send().await.fails(404, "NoSuchBucket");
     // Virtual-hosted, and in letters that some servers take for the same.
     let by_host = S3 { host: format!("{STATE}.s3.test"), ..world.s3.clone() };
     by_host.ask(Method::GET, "", "").send().await.fails(404, "NoSuchBucket");
@@ -205,4 +206,39 @@ async fn reasons_are_from_the_list() {
     ask("because").await.fails(400, "InvalidArgument");
     let sent = world.store.take_whole_log();
     assert!(sent.iter().all(|seen| seen.header("x-claviger-reason").is_none()), "the reason is not the operator's");
+}
+
+#[tokio::test]
+async fn each_client_sees_the_buckets_of_its_own_identity_on_the_storage_server() {
+    use claviger::object::access::Client;
+    use claviger::s3::sigv4::Credentials;
+    use claviger::secret::SecretBytes;
+    let secret = SecretBytes::new(b"the tenant's secret on the storage server".to_vec()).expect("not empty");
+    let credentials = Credentials { access_key: "TENANT".into(), secret, session_token: None };
+    let tenant = Client { storage_credentials: Some(credentials), ..client("AKTENANT", everything()) };
+    let clients = vec![tenant, client(ADMIN, everything())];
+    let world = World::with(Setup { clients, ..Setup::default() }).await;
+    world.store.before(|seen| {
+        let tenants = seen.header("authorization").is_some_and(|text| text.contains("Credential=TENANT/"));
+        let bucket = "<Buckets><Bucket><Name>of-tenant</Name></Bucket></Buckets>";
+        let list = format!("<ListAllMyBucketsResult>{bucket}</ListAllMyBucketsResult>");
+        tenants.then(|| Instead::Answer(Reply::xml(200, list)))
+    });
+    let list = world.proxy.s3_as("AKTENANT").ask(Method::GET, "", "").send().await.ok().text();
+    assert!(list.contains("<Name>of-tenant</Name>") && !list.contains(BUCKET), "{list}");
+    let list = world.s3.ask(Method::GET, "", "").send().await.ok().text();
+    assert!(list.contains(BUCKET) && !list.contains("of-tenant"), "{list}");
+}
+
+#[tokio::test]
+async fn the_owner_that_a_client_expects_is_the_storage_servers_to_check() {
+    let world = World::new().await;
+    world.s3.put(BUCKET, "object", "x").await.ok();
+    world.store.take_log();
+    let owner = |ask: Ask| ask.header("x-amz-expected-bucket-owner", "111122223333").send();
+    owner(world.s3.ask(Method::GET, BUCKET, "object")).await.ok();
+    owner(world.s3.ask(Method::PUT, BUCKET, "object").body("x")).await.ok();
+    owner(world.s3.ask(Method::GET, BUCKET, "").query_text("encryption")).await.ok();
+    let seen = world.store.take_log();
+    assert!(seen.iter().all(|seen| seen.header("x-amz-expected-bucket-owner") == Some("111122223333")), "{seen:?}");
 }

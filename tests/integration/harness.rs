@@ -51,7 +51,11 @@ impl World {
 
     /// A further proxy over the same storage server, which remembers nothing.
     pub(crate) async fn fresh(&self) -> (Proxy, S3) {
-        let proxy = Proxy::start(&self.store, Setup::default()).await;
+        self.fresh_with(Setup::default()).await
+    }
+
+    pub(crate) async fn fresh_with(&self, setup: Setup) -> (Proxy, S3) {
+        let proxy = Proxy::start(&self.store, setup).await;
         let s3 = proxy.s3();
         (proxy, s3)
     }

@@ -9,6 +9,7 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use crate::customer_keys::{KEY, keyed};
 use crate::harness::store::Instead;
 use crate::harness::{BUCKET, Reply, STATE, Setup, World, noise};
 
@@ -68,6 +69,27 @@ async fn each_request_has_a_line_and_no_secret_is_in_any() {
     for secret in secrets {
         assert!(!log.contains(secret), "{secret:?} is in the log");
     }
+}
+
+#[tokio::test]
+async fn a_customer_key_is_in_no_line() {
+    listen();
+    let world = World::new().await;
+    let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, KEY);
+    keyed(world.s3.ask(Method::PUT, BUCKET, "object"), &KEY).body("x").send().await.ok();
+    keyed(world.s3.ask(Method::GET, BUCKET, "object"), &KEY).send().await.ok();
+    keyed(world.s3.ask(Method::GET, BUCKET, "object"), &[7; 32]).send().await.fails(400, "InvalidRequest");
+    let twice = keyed(world.s3.ask(Method::GET, BUCKET, "object"), &KEY);
+    keyed(twice, &KEY).send().await.fails(400, "InvalidArgument");
+    let unsigned = keyed(world.s3.ask(Method::GET, BUCKET, "object"), &KEY).at(time::OffsetDateTime::UNIX_EPOCH);
+    unsigned.send().await.fails(403, "RequestTimeTooSkewed");
+    let parameter = "x-amz-server-side-encryption-customer-key";
+    let shown = world.s3.ask(Method::GET, BUCKET, "object").query(parameter, &key);
+    shown.send().await.fails(501, "NotImplemented");
+    let log = heard();
+    assert!(log.contains("operation=\"PutObject\"") && log.contains("status=403"), "{log}");
+    let text = std::str::from_utf8(&KEY).expect("text");
+    assert!(!log.contains(&key) && !log.contains(text), "{log}");
 }
 
 #[tokio::test]

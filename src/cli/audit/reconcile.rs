@@ -113,6 +113,9 @@ fn reconcile(
             Access::Unknown => unknown += 1,
             Access::Records(_) | Access::NoKey => {}
         }
+        if let Some(read) = Access::of_source(&entry).filter(|read| within(arguments, read.time)) {
+            ledger.note_access(&entry, &read);
+        }
         Ok(())
     })?;
     let from_ms = arguments.since.map(matching::unix_ms);

@@ -48,6 +48,10 @@ secret_key_file = "{storage_secret}"
 state_bucket = "claviger-state"
 # Bytes of user metadata that the storage server takes: 2048 on AWS.
 metadata_limit_bytes = 2048
+# Copies are made by the storage server, without moving data. `false` has all of them go through the proxy.
+server_side_copy = true
+# Bytes that it copies in one request: 5 GiB on AWS. Larger objects are copied in pieces.
+copy_limit_bytes = 5368709120
 
 # Who holds the KEKs: `claviger custodian`, or an OpenBao or Vault server (docs/OPERATING.md).
 [custodian]
@@ -92,6 +96,14 @@ reason = "customer-initiated"
 buckets = ["*"]
 # Of: "read", "write", "delete", "list", "bucket" (make and remove buckets), "configure" (their settings).
 access = ["read", "write", "delete", "list", "bucket"]
+
+# Requests without a signature are refused. With this section they go to the storage server unsigned, so that it decides
+# by its own ACLs and policies what everybody may; keys are used in the name of the principal "anonymous".
+# [anonymous]
+# reason = "customer-initiated"
+# [[anonymous.grant]]
+# buckets = ["public-*"]
+# access = ["read"]
 
 # The log of record accesses, which nobody can quietly rewrite: who did what to which record. While it cannot be written,
 # requests are refused.

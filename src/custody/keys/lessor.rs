@@ -31,7 +31,7 @@ pub(super) struct Lessor {
     custodian: Bounded,
     directory: Arc<dyn Directory>,
     pub(super) settings: LeaseSettings,
-    writer: WriterDomain,
+    pub(super) writer: WriterDomain,
     verdicts: Verdicts,
     live: LiveKeys,
     pub(super) gate: Gate,

@@ -27,6 +27,8 @@ pub(in crate::proxy) struct Record {
     pub(in crate::proxy) operation: &'static str,
     pub(in crate::proxy) bucket: Option<String>,
     pub(in crate::proxy) key: Option<String>,
+    /// Bucket and key of the object that is copied.
+    pub(in crate::proxy) copied: Option<(String, String)>,
 }
 
 /// What became of a request.
@@ -83,6 +85,12 @@ struct Line<'a> {
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied_bucket: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied_key_sha256: Option<String>,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
@@ -116,6 +124,7 @@ impl Record {
     pub(super) fn to_json(&self, entry: Entry, keys: KeyForm) -> Vec<u8> {
         let Entry { event, status, code, bytes_in, bytes_out, ending } = entry;
         let key = self.key.as_deref();
+        let copied_key = self.copied.as_ref().map(|(_, key)| key.as_str());
         let line = Line {
             time: now(),
             event,
@@ -128,6 +137,9 @@ impl Record {
             bucket: self.bucket.as_deref(),
             key: key.filter(|_| keys == KeyForm::Clear),
             key_sha256: key.filter(|_| keys == KeyForm::Hashed).map(hash),
+            copied_bucket: self.copied.as_ref().map(|(bucket, _)| bucket.as_str()),
+            copied_key: copied_key.filter(|_| keys == KeyForm::Clear),
+            copied_key_sha256: copied_key.filter(|_| keys == KeyForm::Hashed).map(hash),
             status,
             code,
             bytes_in,

@@ -79,6 +79,7 @@ fn record() -> Record {
         operation: "GetObject",
         bucket: Some("records".into()),
         key: Some("a \"name\"\n".into()),
+        copied: None,
     }
 }
 
@@ -124,6 +125,19 @@ async fn entries_name_records_by_key_or_by_hash() {
         assert!(begin.get(other).is_none());
         let named = begin[field].as_str().expect("named");
         if keys == KeyForm::Clear { assert_eq!(named, value) } else { assert_eq!(named.len(), 64) }
+    }
+}
+
+#[tokio::test]
+async fn entries_of_copies_name_what_was_read_too() {
+    for (keys, field) in [(KeyForm::Clear, "copied_key"), (KeyForm::Hashed, "copied_key_sha256")] {
+        let (log, _, _folder) = open(keys, true);
+        let copied = Some(("archive".to_owned(), "from".to_owned()));
+        log.write(&Record { operation: "CopyObject", copied, ..record() }, begin()).await.expect("writes");
+        let entries = entries(&log).await;
+        assert_eq!(entries[0]["copied_bucket"], "archive");
+        let named = entries[0][field].as_str().expect("named");
+        assert_eq!(named == "from", keys == KeyForm::Clear);
     }
 }
 

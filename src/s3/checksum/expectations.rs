@@ -63,11 +63,12 @@ pub enum Mismatch {
 pub struct Verified {
     algorithm: Algorithm,
     digest: Digest,
-    chosen_by_client: bool,
+    sent: Option<(Algorithm, Digest)>,
 }
 
 impl Verified {
-    /// The algorithm of the one checksum that S3 would store: the client's, or CRC64NVME when it sent none.
+    /// The algorithm of the one checksum that S3 would store: that of the upload which a part belongs to, else the
+    /// client's, or CRC64NVME when it sent none.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -79,7 +80,12 @@ impl Verified {
 
     /// Whether the client sent this checksum, rather than us choosing it.
     pub fn chosen_by_client(&self) -> bool {
-        self.chosen_by_client
+        self.sent.is_some_and(|(algorithm, _)| algorithm == self.algorithm)
+    }
+
+    /// The checksum that the client sent, if it sent one.
+    pub fn sent(&self) -> Option<(Algorithm, Digest)> {
+        self.sent
     }
 }
 
@@ -103,7 +109,8 @@ pub struct Expectations {
     /// The checksum announced in a trailer and not seen yet.
     awaited: Option<Algorithm>,
     stored: Algorithm,
-    chosen_by_client: bool,
+    /// That of the client's own checksum.
+    chosen: Option<Algorithm>,
     hashers: Vec<(Algorithm, Hasher)>,
 }
 
@@ -138,6 +145,11 @@ impl Expectations {
         Ok(Self::new(body_promises(headers, signed_sha256)?, None, None))
     }
 
+    /// No promises; the checksum to store is by `algorithm`, or CRC64NVME.
+    pub fn none(algorithm: Option<Algorithm>) -> Self {
+        Self::new(Vec::new(), None, algorithm)
+    }
+
     fn new(promises: Vec<Promise>, awaited: Option<Algorithm>, chosen: Option<Algorithm>) -> Self {
         let stored = chosen.unwrap_or(Algorithm::Crc64Nvme);
         let mut needed: Vec<Algorithm> = vec![stored];
@@ -147,7 +159,22 @@ impl Expectations {
             }
         }
         let hashers = needed.into_iter().map(|algorithm| (algorithm, Hasher::new(algorithm))).collect();
-        Self { promises, awaited, stored, chosen_by_client: chosen.is_some(), hashers }
+        Self { promises, awaited, stored, chosen, hashers }
+    }
+
+    /// The same with the checksum to store by `algorithm`, whatever the client sends: a part's is by its upload's.
+    #[must_use]
+    pub fn storing(mut self, algorithm: Algorithm) -> Self {
+        self.stored = algorithm;
+        if !self.hashers.iter().any(|(known, _)| *known == algorithm) {
+            self.hashers.push((algorithm, Hasher::new(algorithm)));
+        }
+        self
+    }
+
+    /// The algorithm of the checksum that the client sends, in a header or a trailer.
+    pub fn chosen(&self) -> Option<Algorithm> {
+        self.chosen
     }
 
     /// Takes the next plaintext bytes of the body.
@@ -198,8 +225,8 @@ impl Expectations {
                 });
             }
         }
-        let digest = computed(self.stored);
-        Ok(Verified { algorithm: self.stored, digest, chosen_by_client: self.chosen_by_client })
+        let sent = self.chosen.map(|algorithm| (algorithm, computed(algorithm)));
+        Ok(Verified { algorithm: self.stored, digest: computed(self.stored), sent })
     }
 }
 
@@ -326,6 +353,30 @@ mod tests {
             assert_eq!((verified.algorithm(), verified.chosen_by_client()), (algorithm, true));
             let other = judge(&[(name.as_str(), &value)], b"another body").err();
             assert_eq!(other, Some(Mismatch::Checksum(algorithm)));
+        }
+    }
+
+    #[test]
+    fn a_parts_checksum_is_by_its_uploads_algorithm_and_the_clients_is_checked_too() {
+        let trailer = [("x-amz-trailer", "x-amz-checksum-crc32")];
+        for wrong in [false, true] {
+            let mut expectations = promise(&trailer).expect("valid").storing(Algorithm::Sha256);
+            assert_eq!(expectations.chosen(), Some(Algorithm::Crc32));
+            expectations.update(BODY);
+            let sent = digest(Algorithm::Crc32, if wrong { b"" } else { BODY });
+            let name = Algorithm::Crc32.header_name();
+            expectations.trailers([(&name, sent.to_base64().as_str())]).expect("announced");
+            match expectations.finish() {
+                Err(error) => assert_eq!((wrong, error), (true, Mismatch::Checksum(Algorithm::Crc32))),
+                Ok(verified) => {
+                    assert!(!wrong && !verified.chosen_by_client());
+                    assert_eq!(
+                        (verified.algorithm(), verified.digest()),
+                        (Algorithm::Sha256, digest(Algorithm::Sha256, BODY))
+                    );
+                    assert_eq!(verified.sent(), Some((Algorithm::Crc32, sent)));
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! **Invariant:** nothing that describes plaintext reaches the storage server, nothing that describes ciphertext
 //! reaches the client, and no header changes where or how a body is stored. Both ways only known headers pass.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{BucketOperation, ObjectOperation, Operation};
 
@@ -11,7 +11,7 @@ use super::{BucketOperation, ObjectOperation, Operation};
 /// other one stays, known or not. It may be a credential, name a person, describe plaintext, or be one that a certain
 /// server or its front end takes for another method, place or way to store; and whoever runs the server reads it.
 ///
-/// Conditions are not among them: [`crate::s3::conditions`] maps those.
+/// Conditions are not among them: [`crate::s3::conditions`] maps those. Nor is Referer, of which [`site`] is sent on.
 const FORWARDED: &[&str] = &[
     // Who else may use it, and who must keep it.
     "x-amz-acl",
@@ -44,6 +44,16 @@ const FORWARDED: &[&str] = &[
     "access-control-request-headers",
 ];
 
+/// Those of them that go with requests for an upload under way. These need no more than to write, and S3 has no use for
+/// the others there, while some server may heed them.
+const FORWARDED_ON_UPLOADS: &[&str] = &[
+    "x-amz-request-payer",
+    "x-amz-expected-bucket-owner",
+    "origin",
+    "access-control-request-method",
+    "access-control-request-headers",
+];
+
 /// The client's headers that go with the request to the storage server: known ones only.
 ///
 /// For pass-through operations Content-Type goes as well: their body is the client's. (Content-MD5 does not: the
@@ -52,14 +62,35 @@ const FORWARDED: &[&str] = &[
 /// What Connection names is no less forwarded. None of these is about a hop, and Connection is not signed: with it
 /// somebody on the way could take a signed object lock off an upload.
 pub fn forwardable_request_headers(operation: &Operation, client: &HeaderMap) -> HeaderMap {
+    let known = if operation.is_on_upload() && !creates_upload(operation) { FORWARDED_ON_UPLOADS } else { FORWARDED };
     let mut forwarded = HeaderMap::new();
     for (name, value) in client {
         let clients_body = *name == header::CONTENT_TYPE && is_pass_through(operation);
-        if clients_body || FORWARDED.contains(&name.as_str()) {
+        if clients_body || known.contains(&name.as_str()) {
             forwarded.append(name, value.clone());
         }
     }
+    let mut referers = client.get_all(header::REFERER).iter();
+    if let (Some(site), None) = (referers.next().and_then(site), referers.next()) {
+        forwarded.insert(header::REFERER, site);
+    }
     forwarded
+}
+
+/// The site that a Referer names, cut as browsers cut it for other sites. Bucket policies have conditions on it, and
+/// what they refuse must not pass because it was left out; its path and query may name a person or hold a secret.
+fn site(referer: &HeaderValue) -> Option<HeaderValue> {
+    let (scheme, rest) = referer.to_str().ok()?.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    if !matches!(scheme, "http" | "https") || authority.is_empty() || authority.contains('@') {
+        return None;
+    }
+    let path = if rest.len() > authority.len() { "/" } else { "" };
+    HeaderValue::from_str(&format!("{scheme}://{authority}{path}")).ok()
+}
+
+fn creates_upload(operation: &Operation) -> bool {
+    matches!(operation, Operation::Object(_, _, ObjectOperation::CreateMultipartUpload { .. }))
 }
 
 fn is_pass_through(operation: &Operation) -> bool {
@@ -101,6 +132,23 @@ const RETURNED: &[&str] = &[
 
 /// Families of them.
 const RETURNED_FAMILIES: &[&str] = &["x-amz-object-lock-", "access-control-"];
+
+/// What a storage server says to browsers about other origins, and with it on what its answer depends.
+const CORS: &[&str] = &[
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "vary",
+];
+
+/// Those of a storage server's headers by which browsers decide what a page of another origin may see.
+pub fn cors_headers(storage: &HeaderMap) -> HeaderMap {
+    let known = storage.iter().filter(|(name, _)| CORS.contains(&name.as_str()));
+    known.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
 
 /// The storage server's headers that go back to the client: a list of known ones, so that nothing that speaks of
 /// ciphertext slips through. ETag, length, type and checksums are set by whoever knows the plaintext. For

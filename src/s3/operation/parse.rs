@@ -5,16 +5,29 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::s3::target::{Query, Target, is_version_id, leads_out};
 
 use super::{
-    BucketOperation, ListBuckets, ObjectOperation, Operation, OperationError, Parameters, PassThrough, Read,
-    SubResource, Unsupported, is_given,
+    BucketOperation, GetAttributes, ListBuckets, ObjectOperation, Operation, OperationError, Parameters, PassThrough,
+    Read, SubResource, Unsupported, Verb, is_given, multipart,
 };
+use crate::s3::copy_source::{self, CopySource};
 
 /// The most entries in one page of a listing (AWS, ListObjectsV2).
 const LONGEST_PAGE: u32 = 1000;
 
-/// The parameters of listings that say where in the bucket to look. A storage server that keeps objects as files may
+/// The parameters of listings and settings that say where in the bucket to look. A storage server that keeps objects as files may
 /// take them, and the token of the next page, for directories.
-const PLACES: &[&str] = &["prefix", "marker", "start-after", "continuation-token"];
+const PLACES: &[&str] = &[
+    "prefix",
+    "marker",
+    "start-after",
+    "continuation-token",
+    "key-marker",
+    "upload-id-marker",
+    "version-id-marker",
+    "id",
+];
+
+/// The parameters that bound a page of a listing.
+const PAGE_LENGTHS: &[&str] = &["max-keys", "max-uploads"];
 
 /// The parameters of GetObject and HeadObject that set headers of the answer.
 const OVERRIDES: &[(&str, HeaderName)] = &[
@@ -53,14 +66,20 @@ impl Operation {
 
 fn check_headers(method: &Method, headers: &HeaderMap) -> Result<(), OperationError> {
     let reads = method == Method::GET || method == Method::HEAD;
+    if method != Method::PUT && headers.contains_key(copy_source::HEADER) {
+        return Err(OperationError::Header(HeaderName::from_static(copy_source::HEADER)));
+    }
     for name in headers.keys() {
         if let Some(unsupported) = Unsupported::by_header(name.as_str()) {
             return Err(OperationError::NotImplemented(unsupported));
         }
-        if reads && name.as_str().starts_with("x-amz-server-side-encryption") {
+        let text = name.as_str();
+        let about_copies = text.starts_with("x-amz-copy-source-") && !headers.contains_key(copy_source::HEADER);
+        let about_encryption = text.starts_with("x-amz-server-side-encryption") && !text.contains("-customer-");
+        if about_copies || (reads && about_encryption) {
             return Err(OperationError::Header(name.clone()));
         }
-        if name.as_str() == "x-amz-meta-claviger" {
+        if text == "x-amz-meta-claviger" {
             return Err(OperationError::ReservedMetadata);
         }
     }
@@ -87,6 +106,16 @@ fn bucket_operation(method: &Method, query: &Query, headers: &HeaderMap) -> Resu
     if let Some(sub_resource) = SubResource::of_bucket(query) {
         return PassThrough::parse(sub_resource, method, query).map(BucketOperation::PassThrough);
     }
+    if query.has("encryption") {
+        flag(query, "encryption")?;
+        known(query, &["encryption"])?;
+        return match *method {
+            Method::GET => Ok(BucketOperation::Encryption(Verb::Get)),
+            Method::PUT => Ok(BucketOperation::Encryption(Verb::Put)),
+            Method::DELETE => Ok(BucketOperation::Encryption(Verb::Delete)),
+            _ => Err(other_method(method, "encryption")),
+        };
+    }
     match *method {
         Method::GET if query.has("location") => {
             flag(query, "location")?;
@@ -98,6 +127,15 @@ fn bucket_operation(method: &Method, query: &Query, headers: &HeaderMap) -> Resu
             }
             listing(query, &["list-type", "continuation-token", "start-after", "fetch-owner"])
                 .map(BucketOperation::ListObjectsV2)
+        }
+        Method::GET if query.has("versions") => {
+            flag(query, "versions")?;
+            listing(query, &["versions", "key-marker", "version-id-marker"]).map(BucketOperation::ListObjectVersions)
+        }
+        Method::GET if query.has("uploads") => {
+            flag(query, "uploads")?;
+            listing(query, &["uploads", "key-marker", "upload-id-marker", "max-uploads"])
+                .map(BucketOperation::ListMultipartUploads)
         }
         Method::GET => listing(query, &["marker"]).map(BucketOperation::ListObjectsV1),
         Method::PUT => {
@@ -112,7 +150,7 @@ fn bucket_operation(method: &Method, query: &Query, headers: &HeaderMap) -> Resu
         }
         Method::POST => {
             known(query, &[])?;
-            Err(OperationError::NotImplemented(Unsupported::PostForm))
+            Err(OperationError::NotAForm)
         }
         _ => Err(other_method(method, "a bucket")),
     }
@@ -122,10 +160,25 @@ fn object_operation(method: &Method, query: &Query, headers: &HeaderMap) -> Resu
     if let Some(sub_resource) = SubResource::of_object(query) {
         return PassThrough::parse(sub_resource, method, query).map(ObjectOperation::PassThrough);
     }
+    if let Some(operation) = multipart::parse(method, query, headers) {
+        return operation;
+    }
     match *method {
         Method::PUT => {
             known(query, &[])?;
-            Ok(ObjectOperation::PutObject { grants: grants(headers), locks: locks(headers) })
+            let (grants, locks) = (grants(headers), locks(headers));
+            match CopySource::from_headers(headers)? {
+                None => Ok(ObjectOperation::PutObject { grants, locks }),
+                Some(CopySource { range: Some(_), .. }) => {
+                    Err(OperationError::Header(HeaderName::from_static(copy_source::RANGE_HEADER)))
+                }
+                Some(source) => Ok(ObjectOperation::CopyObject { source, grants, locks }),
+            }
+        }
+        Method::GET if query.has("attributes") => {
+            flag(query, "attributes")?;
+            known(query, &["attributes", "versionId"])?;
+            Ok(ObjectOperation::GetObjectAttributes(GetAttributes { version_id: version_id(query)? }))
         }
         Method::GET => read(query).map(ObjectOperation::GetObject),
         Method::HEAD => read(query).map(ObjectOperation::HeadObject),
@@ -144,9 +197,10 @@ fn object_operation(method: &Method, query: &Query, headers: &HeaderMap) -> Resu
 }
 
 fn read(query: &Query) -> Result<Read, OperationError> {
-    let mut read = Read { version_id: version_id(query)?, overrides: Vec::new() };
+    let part_number = multipart::part_number(query)?;
+    let mut read = Read { version_id: version_id(query)?, part_number, overrides: Vec::new() };
     for (name, value) in query.operational() {
-        if name == "versionId" {
+        if name == "versionId" || name == "partNumber" {
             continue;
         }
         let Some((parameter, header)) = OVERRIDES.iter().find(|(parameter, _)| parameter == name) else {
@@ -168,25 +222,45 @@ pub(super) fn version_id(query: &Query) -> Result<Option<String>, OperationError
 }
 
 fn listing(query: &Query, further: &[&str]) -> Result<Parameters, OperationError> {
-    let mut allowed = vec!["prefix", "delimiter", "max-keys", "encoding-type"];
+    let mut allowed = vec!["prefix", "delimiter", "encoding-type"];
+    if !further.contains(&"max-uploads") {
+        allowed.push("max-keys");
+    }
     allowed.extend(further);
+    // Ceph's, which says that the order does not matter, and nothing else.
+    allowed.push("allow-unordered");
     let mut parameters = known(query, &allowed)?;
     if parameters.get("encoding-type").is_some_and(|encoding| encoding != "url") {
         return Err(OperationError::Value("encoding-type"));
     }
-    if let Some(place) = PLACES.iter().find(|place| parameters.get(place).is_some_and(leads_out)) {
-        return Err(OperationError::OutOfBucket(place));
-    }
+    within_bucket(&parameters)?;
     for (name, value) in &mut parameters.0 {
-        let (true, Some(number)) = (name == "max-keys", value.as_mut().filter(|value| !value.is_empty())) else {
+        let (Some(name), Some(number)) =
+            (PAGE_LENGTHS.iter().find(|known| *known == name), value.as_mut().filter(|value| !value.is_empty()))
+        else {
             continue;
         };
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-        let most: i32 = number.parse().ok().filter(|_| digits).ok_or(OperationError::Value("max-keys"))?;
+        let most: i32 = number.parse().ok().filter(|_| digits).ok_or(OperationError::Value(name))?;
         // S3 gives no more either; some servers would, and a page is held in memory.
         *number = most.unsigned_abs().min(LONGEST_PAGE).to_string();
     }
     Ok(parameters)
+}
+
+/// No parameter that says where to look may lead out of the bucket.
+pub(super) fn within_bucket(parameters: &Parameters) -> Result<(), OperationError> {
+    match PLACES.iter().find(|place| parameters.get(place).is_some_and(leads_out)) {
+        Some(place) => Err(OperationError::OutOfBucket(place)),
+        None => Ok(()),
+    }
+}
+
+/// A number that must be digits only, if it is given and not empty.
+pub(super) fn number(query: &Query, name: &'static str) -> Result<Option<u32>, OperationError> {
+    let Some(text) = query.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.map(Some).ok_or(OperationError::Value(name))
 }
 
 /// The parameters, if each is one of `allowed`.
@@ -211,7 +285,7 @@ pub(super) fn other_method(method: &Method, on: &'static str) -> OperationError 
 }
 
 /// Whether an upload gives others access. Some canned ACLs give nobody any but the owner of the bucket or object.
-fn grants(headers: &HeaderMap) -> bool {
+pub(super) fn grants(headers: &HeaderMap) -> bool {
     grants_beyond(headers, &[b"private", b"bucket-owner-full-control", b"bucket-owner-read"])
 }
 
@@ -227,7 +301,7 @@ fn grants_beyond(headers: &HeaderMap, harmless: &[&[u8]]) -> bool {
         || headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"))
 }
 
-fn locks(headers: &HeaderMap) -> bool {
+pub(super) fn locks(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"))
 }
 

@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use crate::s3::copy_source::CopySourceError;
 use crate::s3::error::Code;
 use crate::s3::target::QueryError;
 
@@ -25,6 +26,15 @@ pub enum OperationError {
         "the query parameter {0}, read as a path, leads out of the bucket: leave out each '..' with nothing before it to go up from"
     )]
     OutOfBucket(&'static str),
+    /// A POST to a bucket that is neither a form nor anything else.
+    #[error("a POST to a bucket is a form, with the Content-Type multipart/form-data")]
+    NotAForm,
+    /// An upload id that cannot be one.
+    #[error("there is no such multipart upload: it was completed or aborted, or never begun")]
+    NoSuchUpload,
+    /// The source of a copy cannot be read.
+    #[error(transparent)]
+    CopySource(#[from] CopySourceError),
     /// The headers in a presigned URL contradict the request's.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -36,6 +46,9 @@ impl OperationError {
         match self {
             Self::NotImplemented(_) => Code::NotImplemented,
             Self::Header(_) | Self::ReservedMetadata | Self::Value(_) | Self::OutOfBucket(_) => Code::InvalidArgument,
+            Self::NotAForm => Code::PreconditionFailed,
+            Self::NoSuchUpload => Code::NoSuchUpload,
+            Self::CopySource(cause) => cause.code(),
             Self::Query(cause) => cause.code(),
         }
     }
@@ -44,45 +57,21 @@ impl OperationError {
 /// What is not done here, in words that follow "does not support".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// uploads, uploadId, partNumber.
-    #[error("multipart uploads (query parameter {0}); upload in one request")]
-    Multipart(&'static str),
-    /// x-amz-copy-source.
-    #[error("server-side copies; read the object and write it again")]
-    Copy,
-    /// POST to a bucket.
-    #[error("uploads by POST from a browser form; use PUT or a presigned URL")]
-    PostForm,
     /// ?torrent
     #[error("BitTorrent")]
     Torrent,
-    /// ?restore
-    #[error("restoring archived objects")]
-    Restore,
     /// ?select
     #[error("SelectObjectContent: the storage server cannot query ciphertext")]
     Select,
-    /// ?attributes
-    #[error("GetObjectAttributes; use HeadObject")]
-    Attributes,
-    /// ?versions
-    #[error("listing object versions")]
-    Versions,
     /// ?renameObject
     #[error("RenameObject: an object is encrypted for its key")]
     Rename,
     /// ?append, x-amz-write-offset-bytes
     #[error("appending to an object: ciphertext cannot be appended to")]
     Append,
-    /// ?encryption
-    #[error("changing the bucket's encryption: the proxy's configuration says which key a bucket has")]
-    BucketEncryption,
     /// ?website, x-amz-website-redirect-location
     #[error("website hosting: it would serve ciphertext past the proxy")]
     Website,
-    /// SSE-C
-    #[error("encryption with a key from the client (SSE-C); use the keys of the custodian")]
-    CustomerKey,
     /// x-amz-if-match-size
     #[error("the condition x-amz-if-match-size; use If-Match")]
     SizeCondition,
@@ -106,17 +95,10 @@ impl Unsupported {
     /// What a known parameter asks for that is not done here, whatever else the request says.
     pub(super) fn by_parameter(name: &str) -> Option<Self> {
         Some(match name {
-            "uploads" => Self::Multipart("uploads"),
-            "uploadId" => Self::Multipart("uploadId"),
-            "partNumber" => Self::Multipart("partNumber"),
             "torrent" => Self::Torrent,
-            "restore" => Self::Restore,
             "select" | "select-type" => Self::Select,
-            "attributes" => Self::Attributes,
-            "versions" => Self::Versions,
             "renameObject" => Self::Rename,
             "append" => Self::Append,
-            "encryption" => Self::BucketEncryption,
             "website" => Self::Website,
             "bucket-region" => Self::BucketRegion,
             _ => return None,
@@ -134,9 +116,7 @@ impl Unsupported {
             "x-amz-write-offset-bytes" => Self::Append,
             "x-amz-website-redirect-location" => Self::Website,
             "x-amz-if-match-size" => Self::SizeCondition,
-            name if name.starts_with("x-amz-copy-source") => Self::Copy,
             name if name.starts_with("x-amz-rename-") => Self::Rename,
-            name if name.starts_with("x-amz-server-side-encryption-customer-") => Self::CustomerKey,
             _ => return None,
         })
     }

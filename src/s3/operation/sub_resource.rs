@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use crate::s3::target::Query;
 use crate::s3::xml;
 
-use super::parse::{flag, known, other_method, version_id};
+use super::parse::{flag, known, other_method, version_id, within_bucket};
 use super::{Access, OperationError, Parameters};
 
 /// A sub-resource of a bucket or an object that passes through.
@@ -25,6 +25,7 @@ pub struct SubResource {
     get: Option<&'static str>,
     put: Option<&'static str>,
     delete: Option<&'static str>,
+    post: Option<&'static str>,
     /// For those of which a bucket has several, told apart by `id`: the name for listing them.
     list: Option<&'static str>,
     /// Parameters besides its own name.
@@ -51,6 +52,12 @@ impl Answer {
     }
 }
 
+/// Ceph writes this root element for that of S3's documentation.
+fn is_cephs_answer(expected: &Answer, document: &[u8]) -> bool {
+    *expected == Answer::Xml("PublicAccessBlockConfiguration")
+        && xml::root_element(document).is_some_and(|root| root == "BlockPublicAccessBlockConfiguration")
+}
+
 /// An ACL can be given in headers, and then there is no document (AWS, PutBucketAcl and PutObjectAcl).
 fn says_acl(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str() == "x-amz-acl" || name.as_str().starts_with("x-amz-grant-"))
@@ -65,7 +72,7 @@ const fn setting(
     delete: Option<&'static str>,
 ) -> SubResource {
     let (read, change) = (Access::List, Access::Configure);
-    SubResource { name, answer, get: Some(get), put, delete, list: None, parameters: &[], read, change }
+    SubResource { name, answer, get: Some(get), put, delete, post: None, list: None, parameters: &[], read, change }
 }
 
 /// A setting of a bucket of which there are several, each with an `id`.
@@ -208,7 +215,27 @@ const OBJECT: &[SubResource] = &[
         Some("DeleteObjectTagging"),
         Access::Write,
     ),
+    // Bringing an archived object back leaves what is stored as it is.
+    SubResource {
+        name: "restore",
+        answer: Answer::Xml("RestoreRequest"),
+        get: None,
+        put: None,
+        delete: None,
+        post: Some("RestoreObject"),
+        list: None,
+        parameters: &["versionId"],
+        read: Access::Read,
+        change: Access::Write,
+    },
 ];
+
+/// Elements with which a setting names a bucket that the storage server is to write to: of logging, replication,
+/// inventory and analytics.
+const DESTINATIONS: [&str; 2] = ["TargetBucket", "Bucket"];
+
+/// Elements of a RestoreRequest that ask for more than an object's return: a query of its content, which is ciphertext.
+const QUERIES: [&str; 2] = ["SelectParameters", "OutputLocation"];
 
 impl SubResource {
     /// The sub-resource of a bucket that the query names, if it names one.
@@ -238,6 +265,8 @@ pub enum Verb {
     Put,
     /// Remove it.
     Delete,
+    /// Have the storage server act on it.
+    Post,
 }
 
 /// A request for a sub-resource that passes through.
@@ -247,6 +276,22 @@ pub struct PassThrough {
     verb: Verb,
     operation: &'static str,
     parameters: Parameters,
+}
+
+/// A bucket that a document names by itself or at the end of an ARN, in lower case: some servers tell no cases apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination(String);
+
+impl Destination {
+    /// The bucket's name.
+    pub fn name(&self) -> &str {
+        self.0.rsplit(':').next().and_then(|name| name.split('/').next()).unwrap_or_default()
+    }
+
+    /// Whether some server could take any piece of it for the bucket `physical`.
+    pub fn mentions(&self, physical: &str) -> bool {
+        self.0.split([':', '/']).any(|piece| piece.eq_ignore_ascii_case(physical))
+    }
 }
 
 impl PassThrough {
@@ -259,12 +304,14 @@ impl PassThrough {
         let mut allowed = vec![sub_resource.name];
         allowed.extend(sub_resource.parameters);
         let parameters = known(query, &allowed)?;
+        within_bucket(&parameters)?;
         let with_id = parameters.get("id").is_some_and(|id| !id.is_empty());
         let (verb, operation) = match *method {
             Method::GET if sub_resource.list.is_some() && !with_id => (Verb::List, sub_resource.list),
             Method::GET => (Verb::Get, sub_resource.get),
             Method::PUT => (Verb::Put, sub_resource.put),
             Method::DELETE => (Verb::Delete, sub_resource.delete),
+            Method::POST => (Verb::Post, sub_resource.post),
             _ => return Err(other_method(method, sub_resource.name)),
         };
         if sub_resource.list.is_some() && verb != Verb::List && !with_id {
@@ -298,7 +345,7 @@ impl PassThrough {
     pub(super) fn needs(&self) -> &'static [Access] {
         let access = match self.verb {
             Verb::Get | Verb::List => self.sub_resource.read,
-            Verb::Put | Verb::Delete => self.sub_resource.change,
+            Verb::Put | Verb::Delete | Verb::Post => self.sub_resource.change,
         };
         match access {
             Access::Read => &[Access::Read],
@@ -311,13 +358,26 @@ impl PassThrough {
     /// Whether `document` is one to ask this with. To a server that does not know the sub-resource, whatever is sent
     /// with a PUT would be an object, kept as it is: so it must be what it claims to be, and no record.
     pub fn is_asked_by(&self, headers: &HeaderMap, document: &[u8]) -> bool {
-        if self.verb != Verb::Put {
+        if !self.has_document() {
             return document.is_empty();
         }
         if document.is_empty() {
             return self.sub_resource.name == "acl" && says_acl(headers);
         }
+        let queries = |names: Vec<String>| names.iter().any(|name| QUERIES.contains(&name.as_str()));
         self.sub_resource.answer.is(document)
+            && (self.verb != Verb::Post || !xml::elements(document).is_none_or(queries))
+    }
+
+    /// Whether the request carries a document.
+    pub fn has_document(&self) -> bool {
+        matches!(self.verb, Verb::Put | Verb::Post)
+    }
+
+    /// The buckets that `document` would have the storage server write to.
+    pub fn destinations(&self, document: &[u8]) -> Vec<Destination> {
+        let named = DESTINATIONS.iter().filter_map(|name| xml::texts_of(document, name)).flatten();
+        named.map(|text| Destination(text.trim().to_ascii_lowercase())).collect()
     }
 
     /// What the document of a PUT has to be, in words that follow "is not a".
@@ -333,13 +393,13 @@ impl PassThrough {
     /// ETag of an object that it has just overwritten.
     pub fn is_answered_by(&self, headers: &HeaderMap, body: &[u8]) -> bool {
         match (self.verb, &self.sub_resource.answer) {
-            (Verb::Put | Verb::Delete, _) => {
+            (Verb::Put | Verb::Delete | Verb::Post, _) => {
                 !headers.contains_key(http::header::ETAG) && (body.is_empty() || xml::root_element(body).is_some())
             }
             (Verb::List, _) => {
                 xml::root_element(body).is_some_and(|root| root.starts_with("List") && root.contains("Configuration"))
             }
-            (Verb::Get, expected) => expected.is(body),
+            (Verb::Get, expected) => expected.is(body) || is_cephs_answer(expected, body),
         }
     }
 }

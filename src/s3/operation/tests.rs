@@ -40,6 +40,7 @@ fn each_operation_has_its_shape_name_and_needs() {
         ("GET", "/abc?location", "GetBucketLocation", &[List]),
         ("GET", "/abc", "ListObjects", &[List]),
         ("GET", "/abc?delimiter=%2F&marker=&max-keys=5&prefix=&encoding-type=url", "ListObjects", &[List]),
+        ("GET", "/abc?allow-unordered=true", "ListObjects", &[List]),
         ("GET", "/abc?list-type=2&fetch-owner=true&start-after=a&continuation-token=b", "ListObjectsV2", &[List]),
         ("POST", "/abc?delete", "DeleteObjects", &[Delete]),
         ("POST", "/abc/?delete=", "DeleteObjects", &[Delete]),
@@ -48,6 +49,10 @@ fn each_operation_has_its_shape_name_and_needs() {
         ("GET", "/abc/k?versionId=1", "GetObject", &[Read]),
         ("HEAD", "/abc/k", "HeadObject", &[Read]),
         ("DELETE", "/abc/k?versionId=null", "DeleteObject", &[Delete]),
+        ("GET", "/abc?encryption", "GetBucketEncryption", &[List]),
+        ("PUT", "/abc?encryption=", "PutBucketEncryption", &[Configure]),
+        ("DELETE", "/abc?encryption", "DeleteBucketEncryption", &[Configure]),
+        ("POST", "/abc/k?restore&versionId=1", "RestoreObject", &[Write]),
         ("GET", "/abc?acl", "GetBucketAcl", &[List]),
         ("PUT", "/abc?policy", "PutBucketPolicy", &[Configure]),
         ("GET", "/abc/k?acl", "GetObjectAcl", &[Read]),
@@ -94,6 +99,7 @@ fn every_known_sub_resource_passes_through_with_its_methods_only() {
         ("tagging&versionId=1", &["GET", "PUT", "DELETE"]),
         ("retention", &["GET", "PUT"]),
         ("legal-hold", &["GET", "PUT"]),
+        ("restore&versionId=1", &["POST"]),
     ];
     for (path, table) in [("/abc", bucket), ("/abc/k", object)] {
         for (query, methods) in table {
@@ -119,14 +125,24 @@ fn every_known_sub_resource_passes_through_with_its_methods_only() {
 #[test]
 fn hostile_query_strings_never_become_an_operation() {
     let on_objects = [
-        "uploads",
-        "uploadId=1",
-        "partNumber=1&uploadId=2",
-        "partNumber=1",
+        "uploads=1",
+        "uploads&uploadId=1",
+        "uploadId",
+        "uploadId=",
+        "uploadId=a%20b",
+        "partNumber=0&uploadId=2",
+        "partNumber=10001&uploadId=2",
+        "partNumber=%2B1&uploadId=2",
+        "partNumber=0",
+        "partNumber=1&uploadId=2&new",
+        "attributes=1",
+        "attributes&new",
         "torrent",
-        "restore",
+        "restore=1",
+        "restore&new",
+        "restore&uploads",
+        "restore&select&select-type=2",
         "select&select-type=2",
-        "attributes",
         "versions",
         "renameObject",
         "append&position=0",
@@ -182,13 +198,20 @@ fn hostile_query_strings_never_become_an_operation() {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
             let result = Operation::parse(&method, target, &parsed, &mut HeaderMap::new());
             let code = result.expect_err(&uri).code();
-            assert!(matches!(code, Code::NotImplemented | Code::InvalidArgument), "{method} {uri}: {code}");
+            let expected = matches!(code, Code::NotImplemented | Code::InvalidArgument | Code::NoSuchUpload);
+            assert!(expected, "{method} {uri}: {code}");
         }
     }
     let on_buckets = [
-        "versions",
-        "uploads",
-        "encryption",
+        "versions=1",
+        "versions&marker=a",
+        "uploads=1",
+        "uploads&max-keys=1",
+        "uploads&max-uploads=-1",
+        "encryption=1",
+        "encryption&new",
+        "encryption&acl",
+        "restore",
         "website",
         "new-thing",
         "versionId=1",
@@ -202,7 +225,7 @@ fn hostile_query_strings_never_become_an_operation() {
         "list-type=3",
         "list-type",
         "list-type=2&marker=a",
-        "list-type=2&allow-unordered=true",
+        "list-type=2&allow-anything=true",
         "start-after=a",
         "metadata=true",
         "session",
@@ -239,6 +262,12 @@ fn listings_do_not_look_outside_the_bucket() {
         ("marker", "max-keys=1"),
         ("start-after", "list-type=2"),
         ("continuation-token", "list-type=2"),
+        ("key-marker", "versions"),
+        ("version-id-marker", "versions"),
+        ("key-marker", "uploads"),
+        ("upload-id-marker", "uploads"),
+        ("id", "inventory"),
+        ("continuation-token", "inventory"),
     ] {
         for value in ["", "a/../b", "..a", "a//", "/", "a/..", "./a"] {
             let uri = format!("/abc?{listing}&{parameter}={value}");
@@ -250,6 +279,25 @@ fn listings_do_not_look_outside_the_bucket() {
             assert_eq!(refused, OperationError::OutOfBucket(parameter), "{uri}");
             assert_eq!(refused.code(), Code::InvalidArgument);
         }
+    }
+}
+
+/// A server that keeps uploads as folders would remove another bucket for it.
+#[test]
+fn hostile_upload_ids_are_no_paths_out() {
+    let on_uploads = [("PUT", "&partNumber=1"), ("GET", ""), ("POST", ""), ("DELETE", "")];
+    for (method, further) in on_uploads {
+        let with = |id: &str| parse(method, &format!("/abc/k?uploadId={id}{further}"));
+        for id in ["2~a.b-c_d", "a..b", "YS9i%2FYw==", "a/../b"] {
+            assert!(with(id).is_ok(), "{method} {id}");
+        }
+        for id in ["..", "../claviger-state", "a/../../claviger-state", "..%5Cclaviger-state", "%2F..%2Fx", "./.."] {
+            assert_eq!(with(id), Err(OperationError::NoSuchUpload), "{method} {id}");
+        }
+    }
+    for (method, verb) in [("GET", "read"), ("PUT", "set"), ("DELETE", "removed")] {
+        let refused = parse(method, "/abc?inventory&id=../../claviger-state").expect_err(verb);
+        assert_eq!(refused, OperationError::OutOfBucket("id"), "{method}");
     }
 }
 
@@ -269,13 +317,13 @@ fn version_ids_are_bounded_and_no_paths_out() {
 fn refusals_name_what_was_asked() {
     for (method, uri, words) in [
         ("PUT", "/abc/k?new-thing=1", "new-thing"),
-        ("PUT", "/abc/k?partNumber=1&uploadId=2", "partNumber"),
-        ("GET", "/abc/k?attributes", "GetObjectAttributes"),
+        ("PUT", "/abc/k?partNumber=0&uploadId=2", "partNumber"),
+        ("PATCH", "/abc/k?uploadId=2", "PATCH on an upload"),
         ("PATCH", "/abc/k", "PATCH"),
         ("OPTIONS", "/abc", "OPTIONS"),
-        ("POST", "/abc", "POST from a browser form"),
-        ("GET", "/abc?versions", "object versions"),
-        ("PUT", "/abc?encryption", "encryption"),
+        ("POST", "/abc", "multipart/form-data"),
+        ("POST", "/abc?encryption", "POST on encryption"),
+        ("GET", "/abc/k?restore", "GET on restore"),
         ("DELETE", "/abc?acl", "DELETE on acl"),
         ("PUT", "/abc?inventory", "id"),
     ] {
@@ -289,13 +337,12 @@ fn refusals_name_what_was_asked() {
 #[test]
 fn headers_that_ask_for_something_else_are_refused() {
     for (method, name, code) in [
-        ("PUT", "x-amz-copy-source", Code::NotImplemented),
-        ("PUT", "X-Amz-Copy-Source-If-Match", Code::NotImplemented),
+        ("PUT", "x-amz-copy-source", Code::InvalidArgument),
+        ("PUT", "X-Amz-Copy-Source-If-Match", Code::InvalidArgument),
+        ("GET", "x-amz-copy-source", Code::InvalidArgument),
         ("PUT", "x-amz-write-offset-bytes", Code::NotImplemented),
         ("PUT", "x-amz-rename-source", Code::NotImplemented),
         ("PUT", "x-amz-website-redirect-location", Code::NotImplemented),
-        ("PUT", "x-amz-server-side-encryption-customer-algorithm", Code::NotImplemented),
-        ("GET", "x-amz-server-side-encryption-customer-key", Code::NotImplemented),
         ("GET", "x-amz-server-side-encryption", Code::InvalidArgument),
         ("HEAD", "x-amz-server-side-encryption-aws-kms-key-id", Code::InvalidArgument),
         ("DELETE", "x-amz-if-match-size", Code::NotImplemented),
@@ -506,6 +553,64 @@ fn hostile_no_operation_forwards_an_unknown_header() {
 }
 
 #[test]
+fn hostile_uploads_under_way_change_no_settings() {
+    let settings = [
+        "x-amz-acl",
+        "x-amz-grant-read",
+        "x-amz-grant-full-control",
+        "x-amz-object-lock-mode",
+        "x-amz-object-lock-retain-until-date",
+        "x-amz-object-lock-legal-hold",
+        "x-amz-bypass-governance-retention",
+        "x-amz-tagging",
+        "x-amz-storage-class",
+        "x-amz-mfa",
+    ];
+    let kept = [("x-amz-expected-bucket-owner", "1"), ("x-amz-request-payer", "requester"), ("origin", "https://a")];
+    let mut given: Vec<(&str, &str)> = settings.iter().map(|name| (*name, "v")).collect();
+    given.extend(kept);
+    for (method, query, copied) in [
+        ("PUT", "uploadId=1&partNumber=1", None),
+        ("PUT", "uploadId=1&partNumber=1", Some(("x-amz-copy-source", "/abc/other"))),
+        ("GET", "uploadId=1", None),
+        ("POST", "uploadId=1", None),
+        ("DELETE", "uploadId=1", None),
+    ] {
+        let copied: Vec<_> = copied.into_iter().collect();
+        let operation = parse_with(method, &format!("/abc/k?{query}"), &copied).expect(query);
+        assert_eq!(operation.needs(), [Access::Write], "{method}");
+        assert_eq!(forwardable_request_headers(&operation, &headers(&given)), headers(&kept), "{method} {query}");
+    }
+    // What creates the upload says them, and needs the rights.
+    let create = parse_with("POST", "/abc/k?uploads", &[("x-amz-acl", "public-read")]).expect("a creation");
+    assert!(create.needs().contains(&Access::Configure));
+    assert_eq!(forwardable_request_headers(&create, &headers(&given)).len(), given.len());
+}
+
+#[test]
+fn of_a_referer_only_the_site_is_forwarded() {
+    let get = parse("GET", "/abc/k").expect("a GetObject");
+    let forwarded = |given: &[(&str, &str)]| {
+        let forwarded = forwardable_request_headers(&get, &headers(given));
+        forwarded.get("referer").map(|value| value.to_str().expect("text").to_owned())
+    };
+    for (referer, site) in [
+        ("http://www.example.com", Some("http://www.example.com")),
+        ("https://www.example.com/", Some("https://www.example.com/")),
+        ("https://www.example.com:8443/patients/7?token=s#x", Some("https://www.example.com:8443/")),
+        ("https://www.example.com?token=s", Some("https://www.example.com/")),
+        ("https://user:secret@www.example.com/", None),
+        ("file:///home/user", None),
+        ("https://", None),
+        ("https:///patients", None),
+        ("about:blank", None),
+    ] {
+        assert_eq!(forwarded(&[("referer", referer)]).as_deref(), site, "{referer}");
+    }
+    assert_eq!(forwarded(&[("referer", "https://a/"), ("referer", "https://b/")]), None);
+}
+
+#[test]
 fn hostile_connection_takes_no_header_off() {
     let known = [("x-amz-object-lock-mode", "COMPLIANCE"), ("x-amz-acl", "private"), ("x-amz-tagging", "a=b")];
     let mut given = known.to_vec();
@@ -586,6 +691,9 @@ fn answers_are_checked_for_being_what_was_asked() {
     assert!(answered("GET", "/abc?metrics", &[], "<ListMetricsConfigurationsResult/>"));
     assert!(!answered("GET", "/abc?metrics", &[], "<ListBucketResult/>"));
     assert!(answered("DELETE", "/abc?cors", &[], ""));
+    let block = "<BlockPublicAccessBlockConfiguration><BlockPublicAcls>false</BlockPublicAcls></BlockPublicAccessBlockConfiguration>";
+    assert!(answered("GET", "/abc?publicAccessBlock", &[], block));
+    assert!(!answered("GET", "/abc?cors", &[], block));
 }
 
 #[test]
@@ -623,7 +731,7 @@ fn documents_are_checked_for_being_what_they_are_sent_as() {
 proptest::proptest! {
     #[test]
     fn an_unknown_parameter_never_becomes_a_put(name in "[a-zA-Z][a-zA-Z-]{0,20}", value in "[a-z0-9]{0,5}") {
-        let unknown = !["x-id", "acl", "tagging", "retention", "legal-hold"].contains(&name.as_str());
+        let unknown = !["x-id", "acl", "tagging", "retention", "legal-hold", "restore"].contains(&name.as_str());
         let refused = parse("PUT", &format!("/abc/k?{name}={value}")).is_err();
         proptest::prop_assert!(!unknown || refused);
     }

@@ -23,6 +23,8 @@ pub enum Field {
     SecurityToken,
     /// `X-Amz-Content-Sha256`.
     ContentSha256,
+    /// `policy`.
+    Policy,
 }
 
 /// What is wrong with the credentials in a header or query.
@@ -72,9 +74,13 @@ pub enum AuthError {
     /// The `Authorization` header is malformed (`AuthorizationHeaderMalformed`).
     #[error("the Authorization header is malformed: {0}")]
     Header(Malformed),
-    /// The presigned query is malformed (`AuthorizationQueryParametersError`).
+    /// The presigned query is malformed (`AuthorizationQueryParametersError`; for a validity that is out of range,
+    /// `AccessDenied`, as others answer).
     #[error("the query parameters for authentication are malformed: {0}")]
     Query(Malformed),
+    /// The fields of a form are malformed (`InvalidArgument`).
+    #[error("the form's fields for authentication are malformed: {0}")]
+    Form(Malformed),
     /// The path or query is not percent-encoded, or has too many parameters (`InvalidURI`).
     #[error(transparent)]
     Uri(#[from] MalformedUri),

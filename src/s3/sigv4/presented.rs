@@ -232,7 +232,7 @@ impl QueryCredentials {
 
 /// Splits `access key/YYYYMMDD/region/s3/aws4_request` from the right, because access keys of other makers than AWS
 /// may contain a slash.
-fn parse_credential(text: &str) -> Result<(String, Scope), Malformed> {
+pub(super) fn parse_credential(text: &str) -> Result<(String, Scope), Malformed> {
     let mut parts = text.rsplitn(5, '/');
     let mut next = || parts.next().ok_or(Malformed::Credential);
     let (terminator, service, region, date, access_key) = (next()?, next()?, next()?, next()?, next()?);
@@ -262,12 +262,13 @@ fn parse_signed_headers(text: &str) -> Result<Vec<HeaderName>, Malformed> {
     Ok(names)
 }
 
-fn parse_signature(text: &str) -> Result<[u8; 32], Malformed> {
+pub(super) fn parse_signature(text: &str) -> Result<[u8; 32], Malformed> {
     parse_hex32(text.as_bytes()).ok_or(Malformed::Invalid(Field::Signature))
 }
 
+/// Zero is a number like others, and gives a URL that was never valid.
 fn parse_expires(text: &str) -> Result<u32, Malformed> {
     let digits = (1..=6).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = digits.then(|| text.parse().ok()).flatten().filter(|seconds| (1..=MAX_EXPIRES_S).contains(seconds));
+    let seconds = digits.then(|| text.parse().ok()).flatten().filter(|seconds| *seconds <= MAX_EXPIRES_S);
     seconds.ok_or(Malformed::Invalid(Field::Expires))
 }

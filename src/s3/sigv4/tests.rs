@@ -1,6 +1,7 @@
 //! AWS's published examples, clients' own signatures, and what tampering, clocks and junk do.
 
 mod clients;
+mod forms;
 mod presenting;
 mod published;
 mod tampering;

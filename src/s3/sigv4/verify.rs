@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use http::HeaderMap;
 use time::{Duration, OffsetDateTime};
 
 use super::canonical::{Canonical, single_header, string_to_sign};
 use super::encoding::parse_hex32;
+use super::key::Scope;
 use super::presented::Form;
 use super::{
     AuthError, ChunkSigner, Malformed, Presented, RequestView, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER,
@@ -52,6 +54,24 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// What the headers of a request that is not signed say about its body. Without `x-amz-content-sha256`, which signing
+    /// brings along, `x-amz-decoded-content-length` tells that it is aws-chunked.
+    ///
+    /// # Errors
+    /// [`AuthError::ContentSha256Invalid`], for chunk signatures too: there is no key that could have made them.
+    pub fn of_unsigned(headers: &HeaderMap) -> Result<Self, AuthError> {
+        let Some(word) = single_header(headers, "x-amz-content-sha256")? else {
+            let chunked = headers.contains_key("x-amz-decoded-content-length");
+            return Ok(if chunked { Self::StreamingUnsignedTrailer } else { Self::Unsigned });
+        };
+        match parse_payload_word(word.to_str().map_err(|_| AuthError::ContentSha256Invalid)?)? {
+            PayloadWord::Signed(hash) => Ok(Self::Signed(hash)),
+            PayloadWord::Unsigned => Ok(Self::Unsigned),
+            PayloadWord::StreamingUnsignedTrailer => Ok(Self::StreamingUnsignedTrailer),
+            PayloadWord::StreamingSigned { .. } => Err(AuthError::ContentSha256Invalid),
+        }
+    }
+
     /// The SHA-256 that the body must have, if the signature covers one.
     pub fn sha256(&self) -> Option<[u8; 32]> {
         match self {
@@ -61,7 +81,7 @@ impl Payload {
     }
 }
 
-/// The proof that a request was signed with the secret of its access key.
+/// The proof that a request, or the policy of a form, was signed with the secret of its access key.
 pub struct VerifiedSignature {
     access_key: String,
     region: String,
@@ -69,6 +89,11 @@ pub struct VerifiedSignature {
 }
 
 impl VerifiedSignature {
+    /// For [`super::PresentedPolicy::verify`].
+    pub(super) fn of_policy(access_key: &str, region: &str, payload: Payload) -> Self {
+        Self { access_key: access_key.to_owned(), region: region.to_owned(), payload }
+    }
+
     /// The access key id.
     pub fn access_key(&self) -> &str {
         &self.access_key
@@ -149,19 +174,21 @@ impl Presented {
     }
 
     fn check_region(&self, settings: &VerifySettings) -> Result<(), AuthError> {
-        if settings.regions.is_empty() || settings.regions.contains(&self.scope.region) {
-            return Ok(());
-        }
-        Err(match self.form {
-            Form::Header => AuthError::Header(Malformed::Region),
-            Form::Presigned { .. } => AuthError::Query(Malformed::Region),
-        })
+        check_region(
+            &self.scope,
+            settings,
+            match self.form {
+                Form::Header => AuthError::Header,
+                Form::Presigned { .. } => AuthError::Query,
+            },
+        )
     }
 
     fn check_time(&self, now: OffsetDateTime, settings: &VerifySettings) -> Result<(), AuthError> {
         let age = now - self.timestamp.at();
         match self.form {
             Form::Header if age.abs() > settings.max_skew => Err(AuthError::Skewed),
+            Form::Presigned { expires_s: 0, .. } => Err(AuthError::Expired),
             Form::Presigned { .. } if age < -settings.max_skew => Err(AuthError::NotYetValid),
             Form::Presigned { expires_s, .. } if age > Duration::seconds(expires_s.into()) => Err(AuthError::Expired),
             _ => Ok(()),
@@ -210,6 +237,15 @@ impl Presented {
             }
         }
     }
+}
+
+pub(super) fn check_region(
+    scope: &Scope,
+    settings: &VerifySettings,
+    error: fn(Malformed) -> AuthError,
+) -> Result<(), AuthError> {
+    let known = settings.regions.is_empty() || settings.regions.contains(&scope.region);
+    if known { Ok(()) } else { Err(error(Malformed::Region)) }
 }
 
 fn parse_payload_word(text: &str) -> Result<PayloadWord, AuthError> {

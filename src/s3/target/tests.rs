@@ -24,6 +24,7 @@ fn path_style_is_for_addresses_the_domain_itself_and_unknown_hosts() {
     for host in [
         "localhost",
         "localhost:9000",
+        "https://localhost:9000",
         "127.0.0.1:8443",
         "[::1]:9000",
         "[::1]",
@@ -102,7 +103,23 @@ fn hostile_paths_and_hosts_are_refused() {
     ] {
         assert_eq!(Target::parse("localhost", path, &[]), Err(error), "{path}");
     }
-    for host in ["", ":80", "a b", "host:port", "[::1", "[abc]", "[::1]x", "a/b", "a@b", "::1", "host:123456", "."] {
+    for host in [
+        "",
+        "https://",
+        "https://https://a",
+        "ftp://a",
+        ":80",
+        "a b",
+        "host:port",
+        "[::1",
+        "[abc]",
+        "[::1]x",
+        "a/b",
+        "a@b",
+        "::1",
+        "host:123456",
+        ".",
+    ] {
         assert_eq!(Target::parse(host, "/", &[]), Err(TargetError::Host), "{host}");
     }
 }

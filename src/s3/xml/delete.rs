@@ -177,3 +177,32 @@ fn set_quiet(quiet: &mut Option<bool>, text: &str) -> Result<(), XmlError> {
 pub fn delete_result(body: &[u8]) -> Result<(), XmlError> {
     expect_root(body, "DeleteResult")
 }
+
+/// A `Delete` of our own keys; only failures are to be told.
+pub fn delete_xml<'k>(keys: impl IntoIterator<Item = &'k str>) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.open("Delete", Some(NAMESPACE));
+    for key in keys {
+        out.open("Object", None);
+        out.leaf("Key", key);
+        out.close("Object");
+    }
+    out.leaf("Quiet", "true");
+    out.close("Delete");
+    out.into_bytes()
+}
+
+/// Whether a `DeleteResult` tells of no failure.
+///
+/// # Errors
+/// [`XmlError`] if it is another document or malformed.
+pub fn all_deleted(body: &[u8]) -> Result<bool, XmlError> {
+    let mut all = true;
+    walk(body, |node| {
+        let (Node::Open { path, .. } | Node::Close { path, .. } | Node::Leaf { path, .. }) = node;
+        check_root(path, "DeleteResult")?;
+        all &= path.get(1).is_none_or(|name| name != "Error");
+        Ok(())
+    })?;
+    Ok(all)
+}

@@ -20,7 +20,7 @@ const AWS_V2: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 
 fn rewritten(body: &str) -> Result<String, XmlError> {
     let bucket = LogicalBucket::new("records").expect("a bucket name");
-    let xml = rewrite_listing(body.as_bytes(), &bucket, |stored| stored.saturating_sub(1000))?;
+    let xml = rewrite_listing(body.as_bytes(), Listing::Objects, &bucket, |stored| stored.saturating_sub(1000))?;
     Ok(String::from_utf8(xml).expect("we write UTF-8"))
 }
 
@@ -48,6 +48,41 @@ fn listings_show_plaintext_sizes_mapped_etags_and_the_logical_bucket() {
         rewritten("<ListBucketResult/>").expect("an empty one").lines().last(),
         Some("<ListBucketResult></ListBucketResult>")
     );
+}
+
+/// As AWS documents ListObjectVersions, with an optional attribute.
+const AWS_VERSIONS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>physical-7</Name><Prefix>my</Prefix>
+  <KeyMarker/><VersionIdMarker/><NextKeyMarker>my%2Bb</NextKeyMarker><NextVersionIdMarker>QUpf</NextVersionIdMarker>
+  <MaxKeys>5</MaxKeys><Delimiter>%2F</Delimiter><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
+  <Version><Key>my%2Fa</Key><VersionId>3/L4</VersionId><IsLatest>true</IsLatest>
+    <LastModified>2009-10-12T17:50:30.000Z</LastModified><ETag>"fba9dede5f27731c9771645a39863328"</ETag>
+    <ChecksumAlgorithm>SHA256</ChecksumAlgorithm><ChecksumType>COMPOSITE</ChecksumType><Size>434234</Size>
+    <StorageClass>STANDARD</StorageClass><RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress></RestoreStatus>
+    <Owner><ID>7</ID><DisplayName>mtd</DisplayName></Owner></Version>
+  <DeleteMarker><Key>my%2Bb</Key><VersionId>03j</VersionId><IsLatest>true</IsLatest>
+    <LastModified>2009-11-12T17:50:30.000Z</LastModified><Owner><ID>7</ID></Owner></DeleteMarker>
+  <CommonPrefixes><Prefix>my%2Fphotos%2F</Prefix></CommonPrefixes>
+</ListVersionsResult>"#;
+
+#[test]
+fn listings_of_versions_keep_delete_markers_names_and_places() {
+    let bucket = LogicalBucket::new("records").expect("a bucket name");
+    let rewritten = |body: &str, listing| rewrite_listing(body.as_bytes(), listing, &bucket, |stored| stored - 4);
+    let shown = String::from_utf8(rewritten(AWS_VERSIONS, Listing::Versions).expect("a listing")).expect("UTF-8");
+    let same = |text: &str| text.lines().map(str::trim_start).collect::<String>();
+    let expected = same(AWS_VERSIONS)
+        .replace("physical-7", "records")
+        .replace("\"fba9dede5f27731c9771645a39863328\"", "&quot;fba9dede5f27731c9771645a39863328-0&quot;")
+        .replace("434234", "434230")
+        .replace("<ChecksumAlgorithm>SHA256</ChecksumAlgorithm><ChecksumType>COMPOSITE</ChecksumType>", "")
+        .replace("<KeyMarker/><VersionIdMarker/>", "<KeyMarker></KeyMarker><VersionIdMarker></VersionIdMarker>");
+    assert_eq!(same(&shown), expected);
+    // A server that does not know of versions answers with the other listing.
+    assert!(matches!(rewritten(AWS_V2, Listing::Versions), Err(XmlError::Root { .. })));
+    assert!(matches!(rewritten(AWS_VERSIONS, Listing::Objects), Err(XmlError::Root { .. })));
+    let lie = AWS_VERSIONS.replace("434234", "many");
+    assert!(matches!(rewritten(&lie, Listing::Versions), Err(XmlError::Value("Size"))));
 }
 
 #[test]
@@ -85,7 +120,7 @@ fn answers_that_are_not_the_listing_asked_for_are_refused() {
     }
     let bucket = LogicalBucket::new("records").expect("a bucket name");
     let not_utf8 = b"<ListBucketResult><Name>\xff</Name></ListBucketResult>";
-    assert!(matches!(rewrite_listing(not_utf8, &bucket, |size| size), Err(XmlError::NotUtf8(_))));
+    assert!(matches!(rewrite_listing(not_utf8, Listing::Objects, &bucket, |size| size), Err(XmlError::NotUtf8(_))));
 }
 
 #[test]
@@ -287,8 +322,10 @@ proptest::proptest! {
 
 fn read_everything(body: &[u8]) {
     let bucket = LogicalBucket::new("records").expect("a bucket name");
-    if let Ok(xml) = rewrite_listing(body, &bucket, |size| size) {
-        expect_root(&xml, "ListBucketResult").expect("what we write is well-formed");
+    for (listing, root) in [(Listing::Objects, "ListBucketResult"), (Listing::Versions, "ListVersionsResult")] {
+        if let Ok(xml) = rewrite_listing(body, listing, &bucket, |size| size) {
+            expect_root(&xml, root).expect("what we write is well-formed");
+        }
     }
     let _ = BucketList::parse(body);
     let _ = DeleteRequest::parse(body);

@@ -16,6 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use time::OffsetDateTime;
 
 use super::LONG;
+use super::listing::unescaped;
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Only what no URI can carry is encoded, so that tests can write escapes themselves.
@@ -54,6 +55,13 @@ impl Answer {
         let text = String::from_utf8_lossy(&self.body);
         let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
         code.map(|(code, _)| code.to_owned()).unwrap_or_default()
+    }
+
+    /// The text of the first element of that name, or nothing.
+    pub(crate) fn leaf(&self, name: &str) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let rest = text.split_once(&format!("<{name}>")).map(|(_, rest)| rest);
+        rest.and_then(|rest| rest.split_once("</")).map(|(text, _)| unescaped(text)).unwrap_or_default()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -128,6 +136,40 @@ impl S3 {
 
     pub(crate) async fn head(&self, bucket: &str, key: &str) -> Answer {
         self.ask(Method::HEAD, bucket, key).send().await
+    }
+
+    /// Begins an upload; its id.
+    pub(crate) async fn create_upload(&self, bucket: &str, key: &str) -> String {
+        self.ask(Method::POST, bucket, key).query_text("uploads").send().await.ok().leaf("UploadId")
+    }
+
+    pub(crate) async fn upload_part(
+        &self,
+        (bucket, key): (&str, &str),
+        id: &str,
+        number: u32,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let ask = self.ask(Method::PUT, bucket, key).query("partNumber", &number.to_string()).query("uploadId", id);
+        ask.body(body).send().await
+    }
+
+    /// The request that completes an upload of `parts`, numbers and ETags, for more headers.
+    pub(crate) fn ask_complete(&self, (bucket, key): (&str, &str), id: &str, parts: &[(u32, String)]) -> Ask {
+        let parts: String = parts
+            .iter()
+            .map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"))
+            .collect();
+        let document = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        self.ask(Method::POST, bucket, key).query("uploadId", id).body(document)
+    }
+
+    pub(crate) async fn complete(&self, object: (&str, &str), id: &str, parts: &[(u32, String)]) -> Answer {
+        self.ask_complete(object, id, parts).send().await
+    }
+
+    pub(crate) async fn abort(&self, (bucket, key): (&str, &str), id: &str) -> Answer {
+        self.ask(Method::DELETE, bucket, key).query("uploadId", id).send().await
     }
 
     pub(crate) async fn list(&self, bucket: &str, query: &[(&str, &str)]) -> Answer {
@@ -216,6 +258,10 @@ impl Ask {
     pub(crate) fn at(mut self, at: OffsetDateTime) -> Self {
         self.at = at;
         self
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
     }
 
     fn query_string(&self) -> String {

@@ -14,7 +14,7 @@ use claviger::net::client::ClientSettings;
 use claviger::net::listener::{DrainReport, ListenerLimits};
 use claviger::net::tls::{IdentityFiles, server_config};
 use claviger::object::Objects;
-use claviger::object::access::{BucketPattern, Client, Grant};
+use claviger::object::access::{Anonymous, BucketPattern, Client, Grant};
 use claviger::object::bucket::{BucketRule, Buckets, KeyRule};
 use claviger::object::state::StateBucket;
 use claviger::proxy::access_log::AccessLog;
@@ -76,6 +76,7 @@ pub(crate) struct Setup {
     pub(crate) rules: Vec<BucketRule>,
     pub(crate) others: Option<KeyRule>,
     pub(crate) clients: Vec<Client>,
+    pub(crate) anonymous: Option<Anonymous>,
     pub(crate) custodian: Arc<dyn Custodian>,
     pub(crate) leases: LeaseSettings,
     pub(crate) region: &'static str,
@@ -88,6 +89,8 @@ pub(crate) struct Setup {
     /// Whether connections to the storage server are kept.
     pub(crate) pooled: bool,
     pub(crate) tls: bool,
+    /// Whether the storage server is asked to copy, and how many bytes in one request.
+    pub(crate) copies: (bool, u64),
     /// Another storage server than the one that the tests start.
     pub(crate) storage: Option<SocketAddr>,
 }
@@ -98,6 +101,7 @@ impl Default for Setup {
             rules: Vec::new(),
             others: Some(key_rule("demo")),
             clients: vec![client(ADMIN, everything())],
+            anonymous: None,
             custodian: shared(),
             leases: LeaseSettings::default(),
             region: "us",
@@ -109,6 +113,7 @@ impl Default for Setup {
             storage_body_timeout: LONG,
             pooled: true,
             tls: false,
+            copies: (true, 5 << 30),
             storage: None,
         }
     }
@@ -128,19 +133,20 @@ impl Proxy {
     pub(crate) async fn start(store: &Store, setup: Setup) -> Self {
         let address = setup.storage.unwrap_or(store.address);
         let storage = storage(address, &setup);
-        let state = || StateBucket::new(storage.clone(), STATE.into());
-        let keys = BranchKeys::new(setup.custodian, Arc::new(state()), setup.leases, domain(setup.region));
+        let state = StateBucket::new(storage.clone(), STATE.into());
+        let keys = BranchKeys::new(setup.custodian, Arc::new(state.clone()), setup.leases, domain(setup.region));
         let buckets = Buckets::new(setup.rules, setup.others, STATE.into()).expect("consistent");
         let settings = FrontSettings {
             clients: setup.clients,
+            anonymous: setup.anonymous,
             domains: vec!["s3.test".into()],
             verify: VerifySettings::default(),
             body_timeout: setup.body_timeout,
             max_requests: setup.max_requests,
             access_log: setup.access_log,
         };
-        let state = state();
-        let front = Front::new(Objects::new(storage, keys.clone(), buckets), settings).expect("consistent");
+        let objects = Objects::new(storage, keys.clone(), buckets, state.clone());
+        let front = Front::new(objects, settings).expect("consistent");
         let certificates = setup.tls.then(self_signed);
         let tls = certificates.as_ref().map(|(_, identity)| server_config(identity, None).expect("good files"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -192,7 +198,15 @@ fn storage(address: SocketAddr, setup: &Setup) -> Storage {
     };
     let retry = RetrySettings { backoff_base: Duration::from_millis(1), ..RetrySettings::default() };
     let head_timeout = setup.head_timeout;
-    let settings = StorageSettings { client, retry, head_timeout, ..StorageSettings::new(endpoint, "us-east-1") };
+    let (server_side_copy, copy_limit_bytes) = setup.copies;
+    let settings = StorageSettings {
+        client,
+        retry,
+        head_timeout,
+        server_side_copy,
+        copy_limit_bytes,
+        ..StorageSettings::new(endpoint, "us-east-1")
+    };
     let secret = SecretBytes::new(SECRET.into()).expect("not empty");
     let credentials = Credentials { access_key: ACCESS_KEY.into(), secret, session_token: None };
     Storage::new(settings, credentials).expect("usable")

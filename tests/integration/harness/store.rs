@@ -24,8 +24,15 @@ use tokio::net::{TcpListener, TcpStream};
 use super::STATE;
 use super::reply::{Reply, ReplyBody};
 
+mod copies;
+mod lies;
+mod multipart;
 mod objects;
 mod spool;
+mod versions;
+
+use lies::{Quirks, Traffic};
+pub(crate) use multipart::{Piece, Uploading};
 
 pub(crate) const ACCESS_KEY: &str = "STOREKEY";
 pub(crate) const SECRET: &str = "the secret that the proxy has for the storage server";
@@ -70,6 +77,8 @@ pub(crate) struct Stored {
     pub(crate) etag: String,
     pub(crate) modified: SystemTime,
     pub(crate) spooled: Option<Arc<NamedTempFile>>,
+    /// In buckets with versions.
+    pub(crate) version: Option<String>,
 }
 
 impl Stored {
@@ -95,7 +104,9 @@ pub(crate) enum Instead {
 }
 
 type Before = Arc<dyn Fn(&Seen) -> Option<Instead> + Send + Sync>;
+type Everybody = Arc<dyn Fn(&Seen) -> bool + Send + Sync>;
 type After = Arc<dyn Fn(&Seen, &mut Reply) + Send + Sync>;
+type AtCompletion = Arc<dyn Fn(&Uploading, &mut Vec<Piece>) + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
@@ -103,7 +114,15 @@ struct Inner {
     log: Mutex<Vec<Seen>>,
     before: Mutex<Option<Before>>,
     after: Mutex<Option<After>>,
+    everybody: Mutex<Option<Everybody>>,
     garbage: Mutex<Option<Bytes>>,
+    at_completion: Mutex<Option<AtCompletion>>,
+    /// By upload id. Locked after `buckets`.
+    uploads: Mutex<BTreeMap<String, Uploading>>,
+    /// By bucket and key, of buckets with versions. Locked after `buckets`.
+    history: Mutex<versions::History>,
+    quirks: Mutex<Quirks>,
+    traffic: Mutex<Traffic>,
     broken_uploads: AtomicUsize,
     etags: AtomicUsize,
 }
@@ -168,6 +187,11 @@ impl Store {
         *lock(&self.inner.after) = Some(Arc::new(rule));
     }
 
+    /// What everybody may, without a signature: as a bucket's policy or ACL would say it.
+    pub(crate) fn everybody_may(&self, rule: impl Fn(&Seen) -> bool + Send + Sync + 'static) {
+        *lock(&self.inner.everybody) = Some(Arc::new(rule));
+    }
+
     /// New connections get these bytes for an answer. (Open ones are for the proxy not to keep: see `Setup::pooled`.)
     pub(crate) fn garbage(&self, bytes: &'static [u8]) {
         *lock(&self.inner.garbage) = Some(Bytes::from_static(bytes));
@@ -178,6 +202,7 @@ impl Store {
         *lock(&self.inner.before) = None;
         *lock(&self.inner.after) = None;
         *lock(&self.inner.garbage) = None;
+        *lock(&self.inner.at_completion) = None;
     }
 
     /// The requests since the last call that were not about the state bucket.
@@ -230,21 +255,28 @@ impl Store {
             Some(Instead::HangUpAfterServing) => silent = true,
             Some(Instead::Pause(pause)) => tokio::time::sleep(pause).await,
         }
-        if !signed {
+        let everybody = lock(&self.inner.everybody).clone();
+        let nobody = !seen.headers.contains_key("authorization");
+        if nobody && !everybody.is_some_and(|rule| rule(&seen)) {
+            return Ok(Reply::error(403, "AccessDenied").into_response(&seen.method));
+        }
+        if !signed && !nobody {
             return Ok(Reply::error(403, "SignatureDoesNotMatch").into_response(&seen.method));
         }
-        let mut reply = if seen.bucket == SPOOL && seen.method == Method::PUT && !seen.key.is_empty() {
-            self.put_spooled(&seen, body).await?
-        } else {
-            let body = match body.collect().await {
-                Ok(body) => body.to_bytes(),
-                Err(error) => {
-                    self.inner.broken_uploads.fetch_add(1, Ordering::SeqCst);
-                    return Err(std::io::Error::other(error));
-                }
+        let mut reply =
+            if seen.bucket == SPOOL && seen.method == Method::PUT && !seen.key.is_empty() && !seen.has("uploadId") {
+                self.put_spooled(&seen, body).await?
+            } else {
+                let body = match body.collect().await {
+                    Ok(body) => body.to_bytes(),
+                    Err(error) => {
+                        self.inner.broken_uploads.fetch_add(1, Ordering::SeqCst);
+                        return Err(std::io::Error::other(error));
+                    }
+                };
+                self.count(&seen, |traffic| traffic.received += body.len());
+                self.answer(&seen, body)
             };
-            self.answer(&seen, body)
-        };
         if silent {
             return Err(hang_up());
         }
@@ -252,11 +284,19 @@ impl Store {
         if let Some(rule) = after {
             rule(&seen, &mut reply);
         }
+        if seen.method != Method::HEAD {
+            self.count(&seen, |traffic| traffic.sent += reply.body.len());
+        }
         Ok(reply.into_response(&seen.method))
     }
 
     fn new_etag(&self) -> String {
-        format!("{:x}-spooled", self.inner.etags.fetch_add(1, Ordering::SeqCst))
+        format!("{:x}-spooled", self.next_number())
+    }
+
+    /// Another one each time.
+    fn next_number(&self) -> usize {
+        self.inner.etags.fetch_add(1, Ordering::SeqCst)
     }
 }
 

@@ -61,13 +61,26 @@ impl Access {
             _ => Self::Unknown,
         }
     }
+
+    /// What a copy reads, beside what it writes.
+    pub(super) fn of_source(entry: &Entry) -> Option<RecordAccess> {
+        let Self::Records(copy) = Self::of(entry) else { return None };
+        let bucket = entry.text("copied_bucket")?.to_owned();
+        let (principal, reason, _) = copy.purpose;
+        Some(RecordAccess { purpose: (principal, reason, bucket), writes: false, ..copy })
+    }
 }
 
 /// Whether an operation writes records (`true`) or reads them; `None` if it needs no key.
 fn writes_records(operation: &str) -> Option<bool> {
     match operation {
-        "PutObject" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" | "CopyObject" => Some(true),
-        "GetObject" | "HeadObject" => Some(false),
+        "PutObject"
+        | "CreateMultipartUpload"
+        | "UploadPart"
+        | "CompleteMultipartUpload"
+        | "CopyObject"
+        | "UploadPartCopy" => Some(true),
+        "GetObject" | "HeadObject" | "GetObjectAttributes" => Some(false),
         _ => None,
     }
 }

@@ -107,3 +107,19 @@ async fn accesses_and_uses_without_their_counterpart_are_reported() {
     let some = compare(uses, accesses, &window).await;
     assert_eq!((some.without_use.total, some.without_use.indices(), some.without_access.total), (2, vec![2], 0));
 }
+
+#[tokio::test]
+async fn a_copy_reads_in_one_bucket_and_writes_in_another() {
+    let copy = |from: &str| {
+        let mut copy = access(1010, "alice", "hr", "CopyObject", 200);
+        copy["copied_bucket"] = from.into();
+        copy
+    };
+    let uses = || {
+        vec![key_use(1000, "alice", "hr", "generate", "allow"), key_use(1000, "alice", "archive", "unwrap", "allow")]
+    };
+    let good = compare(uses(), vec![copy("archive")], &[]).await;
+    assert_eq!((good.without_use.total, good.without_access.total), (0, 0));
+    let bad = compare(uses(), vec![copy("payroll")], &[]).await;
+    assert_eq!((bad.without_use.total, bad.without_access.total), (1, 1));
+}

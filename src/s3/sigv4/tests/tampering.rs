@@ -206,6 +206,9 @@ fn presigned_requests_hold_for_as_long_as_they_say() {
     assert_eq!((at(3600), at(-900)), (None, None));
     assert_eq!((at(3601), at(-901)), (Some(AuthError::Expired), Some(AuthError::NotYetValid)));
     assert_eq!(request.verify_at(OffsetDateTime::UNIX_EPOCH).err(), Some(AuthError::NotYetValid));
+    let mut never = presigned(put(), 3600);
+    never.query = never.query.map(|query| query.replace("Expires=3600", "Expires=0"));
+    assert_eq!(never.verify_at(NOW - Duration::seconds(1)).err(), Some(AuthError::Expired));
     for expires_s in [0, 604_801] {
         let result = presign(&credentials(None), "r", NOW, expires_s, &target(&put()), &put().headers);
         assert!(matches!(result, Err(SignError::Expires(_))));

@@ -1,12 +1,13 @@
 //! The S3 operations of the storage server, as far as the proxy asks for them.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use md5::{Digest as _, Md5};
 
-use super::super::listing::{bucket_list, listing, unescaped};
+use super::super::listing::{bucket_list, escaped, listing, unescaped};
 use super::super::reply::Reply;
 use super::spool::stream_of;
 use super::{Buckets, Seen, Store, Stored};
@@ -39,79 +40,118 @@ impl Store {
         if seen.bucket.is_empty() {
             return bucket_list(buckets.keys());
         }
-        if seen.key.is_empty() { on_bucket(&mut buckets, seen, &body) } else { on_object(&mut buckets, seen, body) }
+        if seen.key.is_empty() {
+            return self.on_bucket_versions(&mut buckets, seen, &body).unwrap_or_else(|| {
+                self.list_uploads(&buckets, seen).unwrap_or_else(|| self.on_bucket(&mut buckets, seen, &body))
+            });
+        }
+        if !buckets.contains_key(&seen.bucket) {
+            return Reply::error(404, "NoSuchBucket");
+        }
+        if let Some(reply) = self.on_upload(&mut buckets, seen, &body) {
+            return reply;
+        }
+        if let Some(reply) = self.on_version(&mut buckets, seen) {
+            return reply;
+        }
+        if seen.method == Method::PUT && seen.header("x-amz-copy-source").is_some() {
+            return self.copy(&mut buckets, seen);
+        }
+        self.on_object(&mut buckets, seen, body)
+    }
+
+    fn on_bucket(&self, buckets: &mut Buckets, seen: &Seen, body: &[u8]) -> Reply {
+        let there = buckets.contains_key(&seen.bucket);
+        if seen.method == Method::PUT {
+            if there {
+                return Reply::error(409, "BucketAlreadyOwnedByYou");
+            }
+            buckets.insert(seen.bucket.clone(), Default::default());
+            return Reply::new(200, "").header("location", &format!("/{}", seen.bucket));
+        }
+        let Some(bucket) = buckets.get_mut(&seen.bucket) else { return Reply::error(404, "NoSuchBucket") };
+        match seen.method {
+            Method::GET if seen.has("location") => Reply::xml(200, "<LocationConstraint/>"),
+            Method::GET => listing(bucket, seen),
+            Method::HEAD => Reply::new(200, ""),
+            Method::DELETE if !bucket.is_empty() => Reply::error(409, "BucketNotEmpty"),
+            Method::DELETE => {
+                buckets.remove(&seen.bucket);
+                Reply::new(204, "")
+            }
+            Method::POST if seen.has("delete") => self.delete_objects(bucket, seen, body),
+            _ => Reply::error(405, "MethodNotAllowed"),
+        }
+    }
+
+    fn delete_objects(&self, bucket: &mut BTreeMap<String, Stored>, seen: &Seen, body: &[u8]) -> Reply {
+        let text = String::from_utf8_lossy(body).into_owned();
+        let mut result = String::from("<DeleteResult>");
+        for object in text.split("<Object>").skip(1) {
+            let key = leaf(object, "Key").unwrap_or_default();
+            let version = leaf(object, "VersionId");
+            let deleted = self.remove(bucket, &seen.bucket, &key, version.as_deref());
+            result.push_str(&format!("<Deleted><Key>{}</Key>", escaped(&key)));
+            if let Some(version) = version {
+                result.push_str(&format!("<VersionId>{version}</VersionId>"));
+            }
+            if let Some(marker) = deleted.marker {
+                result.push_str("<DeleteMarker>true</DeleteMarker>");
+                result.push_str(&format!("<DeleteMarkerVersionId>{marker}</DeleteMarkerVersionId>"));
+            }
+            result.push_str("</Deleted>");
+        }
+        Reply::xml(200, result + "</DeleteResult>")
+    }
+
+    fn on_object(&self, buckets: &mut Buckets, seen: &Seen, body: Bytes) -> Reply {
+        let Some(bucket) = buckets.get_mut(&seen.bucket) else { return Reply::error(404, "NoSuchBucket") };
+        let there = bucket.get(&seen.key);
+        match seen.method {
+            Method::PUT => {
+                if let Some(refused) = self.write_refused(there, seen) {
+                    return refused;
+                }
+                let stored = Stored {
+                    etag: etag_of(&body),
+                    headers: kept_headers(&seen.headers),
+                    body,
+                    modified: SystemTime::now(),
+                    spooled: None,
+                    version: None,
+                };
+                let reply = Reply::new(200, "").header("etag", &format!("\"{}\"", stored.etag));
+                let reply = self.keep(bucket, &seen.bucket, &seen.key, stored).told(reply);
+                // Real servers tell the checksum of what they got.
+                reply.header("x-amz-checksum-crc64nvme", "AAAAAAAAAAA=")
+            }
+            Method::GET | Method::HEAD => match there {
+                None => self.missing(&seen.bucket, &seen.key),
+                Some(stored) => read(stored, seen),
+            },
+            Method::DELETE => {
+                if let Some(refused) = there.and_then(|there| self.write_refused(Some(there), seen)) {
+                    return refused;
+                }
+                self.remove(bucket, &seen.bucket, &seen.key, None).told(Reply::new(204, ""))
+            }
+            _ => Reply::error(405, "MethodNotAllowed"),
+        }
+    }
+
+    /// The conditions of a write.
+    pub(super) fn write_refused(&self, there: Option<&Stored>, seen: &Seen) -> Option<Reply> {
+        if self.quirks().ignores_write_conditions { None } else { write_refused(there, seen) }
     }
 }
 
-fn on_bucket(buckets: &mut Buckets, seen: &Seen, body: &[u8]) -> Reply {
-    let there = buckets.contains_key(&seen.bucket);
-    if seen.method == Method::PUT {
-        if there {
-            return Reply::error(409, "BucketAlreadyOwnedByYou");
-        }
-        buckets.insert(seen.bucket.clone(), Default::default());
-        return Reply::new(200, "").header("location", &format!("/{}", seen.bucket));
-    }
-    let Some(bucket) = buckets.get_mut(&seen.bucket) else { return Reply::error(404, "NoSuchBucket") };
-    match seen.method {
-        Method::GET if seen.has("location") => Reply::xml(200, "<LocationConstraint/>"),
-        Method::GET => listing(bucket, seen),
-        Method::HEAD => Reply::new(200, ""),
-        Method::DELETE if !bucket.is_empty() => Reply::error(409, "BucketNotEmpty"),
-        Method::DELETE => {
-            buckets.remove(&seen.bucket);
-            Reply::new(204, "")
-        }
-        Method::POST if seen.has("delete") => {
-            let text = String::from_utf8_lossy(body);
-            let keys = text.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
-            let mut result = String::from("<DeleteResult>");
-            for (key, _) in keys {
-                bucket.remove(&unescaped(key));
-                result.push_str(&format!("<Deleted><Key>{key}</Key></Deleted>"));
-            }
-            Reply::xml(200, result + "</DeleteResult>")
-        }
-        _ => Reply::error(405, "MethodNotAllowed"),
-    }
+/// The text of the first leaf of that name.
+pub(super) fn leaf(xml: &str, name: &str) -> Option<String> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    Some(unescaped(rest.split_once("</")?.0))
 }
 
-fn on_object(buckets: &mut Buckets, seen: &Seen, body: Bytes) -> Reply {
-    let Some(bucket) = buckets.get_mut(&seen.bucket) else { return Reply::error(404, "NoSuchBucket") };
-    let there = bucket.get(&seen.key);
-    match seen.method {
-        Method::PUT => {
-            if let Some(refused) = write_refused(there, seen) {
-                return refused;
-            }
-            let stored = Stored {
-                etag: etag_of(&body),
-                headers: kept_headers(&seen.headers),
-                body,
-                modified: SystemTime::now(),
-                spooled: None,
-            };
-            let reply = Reply::new(200, "").header("etag", &format!("\"{}\"", stored.etag));
-            bucket.insert(seen.key.clone(), stored);
-            // Real servers tell the checksum of what they got.
-            reply.header("x-amz-checksum-crc64nvme", "AAAAAAAAAAA=")
-        }
-        Method::GET | Method::HEAD => match there {
-            None => Reply::error(404, "NoSuchKey"),
-            Some(stored) => read(stored, seen),
-        },
-        Method::DELETE => {
-            if let Some(refused) = there.and_then(|there| write_refused(Some(there), seen)) {
-                return refused;
-            }
-            bucket.remove(&seen.key);
-            Reply::new(204, "")
-        }
-        _ => Reply::error(405, "MethodNotAllowed"),
-    }
-}
-
-fn names(list: &str, etag: &str) -> bool {
+pub(super) fn names(list: &str, etag: &str) -> bool {
     list.split(',').map(|entry| entry.trim().trim_start_matches("W/").trim_matches('"')).any(|e| e == "*" || e == etag)
 }
 
@@ -128,7 +168,7 @@ fn write_refused(there: Option<&Stored>, seen: &Seen) -> Option<Reply> {
     }
 }
 
-fn date(text: Option<&str>) -> Option<SystemTime> {
+pub(super) fn date(text: Option<&str>) -> Option<SystemTime> {
     httpdate::parse_http_date(text?).ok()
 }
 
@@ -153,7 +193,7 @@ fn read_refused(stored: &Stored, seen: &Seen) -> Option<Reply> {
     }
 }
 
-fn read(stored: &Stored, seen: &Seen) -> Reply {
+pub(super) fn read(stored: &Stored, seen: &Seen) -> Reply {
     if let Some(refused) = read_refused(stored, seen) {
         return refused;
     }
@@ -175,11 +215,14 @@ fn read(stored: &Stored, seen: &Seen) -> Reply {
     // Of ciphertext: it must not reach the client.
     reply.set("x-amz-checksum-crc32", "AAAAAA==");
     reply.set("x-amz-storage-class", "STANDARD");
+    if let Some(version) = &stored.version {
+        reply.set("x-amz-version-id", version);
+    }
     reply
 }
 
 /// First byte and end of a range; `Some(None)` when it lies outside.
-fn span(range: &str, size: usize) -> Option<Option<(usize, usize)>> {
+pub(super) fn span(range: &str, size: usize) -> Option<Option<(usize, usize)>> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let (first, end) = match (first.parse::<usize>(), last.parse::<usize>()) {
         (Ok(first), Ok(last)) => (first, size.min(last.saturating_add(1))),

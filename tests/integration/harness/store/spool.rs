@@ -38,6 +38,7 @@ impl Store {
             etag: etag.clone(),
             modified: SystemTime::now(),
             spooled: Some(Arc::new(file)),
+            version: None,
         };
         self.plant(SPOOL, &seen.key, stored);
         Ok(Reply::new(200, "").header("etag", &format!("\"{etag}\"")))

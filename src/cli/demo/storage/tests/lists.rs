@@ -120,7 +120,7 @@ async fn agrees(keys: BTreeSet<String>, prefix: String, delimiter: String, start
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn pages_are_those_of_the_model(
         keys in proptest::collection::btree_set("[ab/é\u{10ffff}]{1,5}", 0..40),

@@ -1,0 +1,4 @@
+//! Fuzzes `upload_record`: see its property in `claviger_fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claviger_fuzz::format::upload_record(bytes));

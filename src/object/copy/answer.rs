@@ -1,0 +1,97 @@
+//! The answer to a CopyObject.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
+use http::header::{ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::format::checksum::Checksum;
+use crate::s3::operation::clean_response_headers;
+use crate::s3::xml::{CopyResult, copy_object_result};
+
+use super::super::Call;
+use super::super::answer::Answer;
+use super::super::metadata;
+use super::super::put::insert_etag;
+use super::super::source::Source;
+use super::directives::Wanted;
+
+/// An object that was made of another.
+pub(super) struct Copied {
+    /// The headers of the answer that made it.
+    pub(super) headers: HeaderMap,
+    /// What that answer says of it.
+    pub(super) result: CopyResult,
+    /// The headers under which it was found afterwards.
+    pub(super) found: HeaderMap,
+}
+
+/// The answer to a copy that the storage server made.
+pub(super) fn of_copy(call: &Call, wanted: &Wanted, source: &Source<'_>, copied: &Copied) -> Answer {
+    let etag = match &copied.result.etag {
+        Some(etag) => HeaderValue::from_str(etag).ok(),
+        None => copied.found.get(ETAG).cloned(),
+    };
+    let modified = copied.result.last_modified.clone();
+    let modified = modified.unwrap_or_else(|| moment(copied.found.get(LAST_MODIFIED)));
+    let parts = source.parts();
+    let about = About { etag, modified, checksum: source.checksum(), parts, version: source.version_id() };
+    answer(call, wanted, &copied.headers, &about)
+}
+
+/// What is known of the destination.
+pub(super) struct About<'a> {
+    /// The storage server's ETag.
+    pub(super) etag: Option<HeaderValue>,
+    /// When it was made.
+    pub(super) modified: String,
+    pub(super) checksum: Option<&'a Checksum>,
+    pub(super) parts: u32,
+    /// The source's version.
+    pub(super) version: Option<&'a HeaderValue>,
+}
+
+/// The answer, given the storage server's headers.
+pub(super) fn answer(call: &Call, wanted: &Wanted, storage: &HeaderMap, about: &About<'_>) -> Answer {
+    let mut headers = clean_response_headers(&call.operation, storage);
+    headers.remove(LAST_MODIFIED);
+    metadata::describe_encryption(&mut headers, call.customer_keys.target.as_ref(), wanted.asked(), &wanted.kek);
+    if let Some(version) = about.version {
+        headers.insert("x-amz-copy-source-version-id", version.clone());
+    }
+    let (mut mapped, mut given) = (HeaderMap::new(), HeaderMap::new());
+    given.extend(about.etag.clone().map(|etag| (ETAG, etag)));
+    insert_etag(&mut mapped, &given);
+    let etag = mapped.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+    let mut checksum = HeaderMap::new();
+    if let Some(kept) = about.checksum {
+        metadata::describe_checksum(&mut checksum, kept, about.parts);
+    }
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    let kind = checksum.remove("x-amz-checksum-type").map(|kind| text(&kind)).unwrap_or_default();
+    let value = checksum.iter().next().map(|(name, value)| (name.clone(), text(value)));
+    let value = value.as_ref().map(|(name, value)| (name, value.as_str(), kind.as_str()));
+    Answer::xml(StatusCode::OK, headers, copy_object_result(etag, &about.modified, value))
+}
+
+/// The moment of an HTTP date, or now, as S3's documents write it.
+pub(super) fn moment(date: Option<&HeaderValue>) -> String {
+    let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let moment = OffsetDateTime::from(date.unwrap_or_else(SystemTime::now));
+    let format = format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second].000Z");
+    moment.format(&format).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_become_moments() {
+        let date = HeaderValue::from_static("Wed, 21 Oct 2015 07:28:00 GMT");
+        assert_eq!(moment(Some(&date)), "2015-10-21T07:28:00.000Z");
+        assert_eq!(moment(None).len(), "2015-10-21T07:28:00.000Z".len());
+    }
+}

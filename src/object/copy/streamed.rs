@@ -1,0 +1,93 @@
+//! Copies through the proxy: decrypted and encrypted anew, as a PUT whose body is the source.
+
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use crate::format::envelope;
+use crate::format::size;
+use crate::names::Purpose;
+use crate::s3::sigv4::uri_encode_query;
+use crate::s3::xml;
+use crate::storage::{StorageError, StorageRequest};
+
+use super::super::answer::Answer;
+use super::super::error::{Error, WrongAnswer};
+use super::super::metadata;
+use super::super::plaintext::Plaintext;
+use super::super::put::now_ms;
+use super::super::service::MAX_DOCUMENT;
+use super::super::source::Source;
+use super::super::{Call, Named, Objects};
+use super::answer::{self, About};
+use super::directives::Wanted;
+
+pub(super) const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
+
+impl Objects {
+    pub(super) async fn copy_streamed(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        wanted: &Wanted,
+        source: Source<'_>,
+    ) -> Result<Answer, Error> {
+        let length = source.length();
+        if length > size::MAX_PUT {
+            return Err(Error::TooLarge { length, limit: size::MAX_PUT });
+        }
+        let mut request = self.request(call, Method::PUT, object.bucket, Some(object.key));
+        if !wanted.replaces_tags {
+            request.headers.remove(TAGGING);
+            request.headers.extend(self.tags_of(&source).await?.map(|tags| (TAGGING, tags)));
+        }
+        if !wanted.conditions.is_empty() {
+            request = request.replay_unsafe();
+            request.headers.extend(wanted.conditions.clone());
+        }
+        let (bucket, caller) = (object.bucket.name, call.who.caller());
+        let key = self.keys.for_writing(&wanted.kek, Purpose::Object, bucket, caller, length).await?;
+        let kept = source.checksum().map(|kept| metadata::of_format(kept.algorithm()));
+        let read = self.stream_source(source, None).await?;
+        let plaintext = Plaintext::of_copy(read.body, length, wanted.algorithm.or(kept));
+        let metadata = wanted.metadata(&read.metadata, now_ms());
+        let (response, verified) = self.store(call, object, metadata, plaintext, key, request).await?;
+        let response = response.checked().await?;
+        if response.status != StatusCode::OK {
+            return Err(WrongAnswer::Kind.into());
+        }
+        let about = About {
+            etag: response.headers.get(http::header::ETAG).cloned(),
+            modified: answer::moment(response.headers.get(http::header::DATE)),
+            checksum: Some(&metadata::stored_checksum(&verified)),
+            parts: 1,
+            version: read.version_id.as_ref(),
+        };
+        Ok(answer::answer(call, wanted, &response.headers, &about))
+    }
+
+    /// The source's tags as a header has them; none where it has none, or the storage server does not know tags.
+    pub(super) async fn tags_of(&self, source: &Source<'_>) -> Result<Option<HeaderValue>, Error> {
+        let (bucket, key) = (source.named.bucket.physical, source.named.key.as_str());
+        let mut request = StorageRequest::object(Method::GET, bucket, key).flag("tagging");
+        if let Some(version) = source.asked_version() {
+            request = request.query("versionId", version);
+        }
+        let response = match self.send(source.call(), request).await?.checked().await {
+            // A server that does not know of tags may give the object itself.
+            Ok(response) if response.headers.contains_key(envelope::HEADER) => return Ok(None),
+            Ok(response) => response,
+            Err(StorageError::Refused(refusal))
+                if refusal.status == StatusCode::NOT_IMPLEMENTED
+                    || matches!(refusal.code.as_deref(), Some("NotImplemented" | "NoSuchTagSet")) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let tags = xml::tags(&response.collect(MAX_DOCUMENT).await?).map_err(WrongAnswer::Document)?;
+        if tags.is_empty() {
+            return Ok(None);
+        }
+        HeaderValue::try_from(uri_encode_query(tags)).map(Some).map_err(|_| WrongAnswer::Kind.into())
+    }
+}
