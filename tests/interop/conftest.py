@@ -8,35 +8,30 @@ Environment:
 """
 
 import os
-import tempfile
 import uuid
-from pathlib import Path
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 import clients
+import endpoints
 import target as targets
-from servers import Demo, OpenBao, SeaweedFS
 
 EXTERNAL = [os.environ.get(f"CLAVIGER_TEST_S3_{name}") for name in ("URL", "KEY", "SECRET", "DIR")]
-DIRECT = bool(os.environ.get("CLAVIGER_TEST_DIRECT"))
-BACKENDS = ["direct"] if DIRECT else ["embedded", "openbao", "seaweedfs"] + (["external"] if any(EXTERNAL) else [])
+BACKENDS = ["direct"] if endpoints.DIRECT else ["embedded", "openbao", "seaweedfs"] + (["external"] if any(EXTERNAL) else [])
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "backends(*names): only before these storage servers")
     if any(EXTERNAL) and not all(EXTERNAL):
         raise pytest.UsageError("CLAVIGER_TEST_S3_URL, _KEY, _SECRET and _DIR belong together")
-    # boto3 runs in this process: nothing of the user's may reach it.
-    home = tempfile.mkdtemp(prefix="claviger-interop-home-")
-    for name in [name for name in os.environ if name.startswith(("AWS_", "BOTO_"))]:
-        del os.environ[name]
-    os.environ.update(HOME=home, AWS_EC2_METADATA_DISABLED="true", NO_PROXY="127.0.0.1")
+    endpoints.forget_the_user()
 
 
 def pytest_generate_tests(metafunc):
     if "target" in metafunc.fixturenames:
-        metafunc.parametrize("target", BACKENDS, indirect=True, scope="session")
+        marked = metafunc.definition.get_closest_marker("backends")
+        backends = [backend for backend in BACKENDS if marked is None or backend in marked.args]
+        metafunc.parametrize("target", backends, indirect=True, scope="session")
 
 
 @pytest.hookimpl(trylast=True)
@@ -55,38 +50,10 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(fact)
 
 
-def _seaweedfs(folder):
-    server = SeaweedFS(folder)
-    client = targets.s3_client(server.url, server.access_key, server.secret_key)
-
-    def writes():
-        try:
-            client.create_bucket(Bucket="warm-up")
-        except (ClientError, BotoCoreError):
-            pass
-        try:
-            client.put_object(Bucket="warm-up", Key="key", Body=b"warm")
-            return True
-        except (ClientError, BotoCoreError):
-            return False
-
-    server.wait(writes)
-    return server
-
-
-def _direct_exports(server):
-    storage = {"URL": server.url, "ACCESS_KEY": server.access_key, "SECRET_KEY": server.secret_key}
-    return {
-        "AWS_ENDPOINT_URL": server.url, "AWS_CA_BUNDLE": "", "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key, "AWS_DEFAULT_REGION": "us-east-1",
-        **{f"CLAVIGER_STORAGE_{name}": value for name, value in storage.items()},
-    }
-
-
 @pytest.fixture(scope="session")
 def weed(tmp_path_factory):
     """A SeaweedFS server, shared by all that store in it."""
-    server = _seaweedfs(tmp_path_factory.mktemp("weed"))
+    server = endpoints.seaweedfs(tmp_path_factory.mktemp("weed"))
     yield server
     server.stop()
 
@@ -96,26 +63,8 @@ def target(request, tmp_path_factory):
     """The endpoint under test, in front of the storage server that the parameter names."""
     folder = tmp_path_factory.mktemp(request.param)
     weed = request.getfixturevalue("weed") if request.param in ("seaweedfs", "direct") else None
-    bao = OpenBao(folder) if request.param == "openbao" else None
-    try:
-        if request.param == "direct":
-            yield targets.Target("direct", _direct_exports(weed), weed.data)
-            return
-        storage, stored = None, None
-        if weed:
-            storage, stored = (weed.url, weed.access_key, weed.secret_key), weed.data
-        elif request.param == "external":
-            storage, stored = tuple(EXTERNAL[:3]), Path(EXTERNAL[3])
-        demo = Demo(folder, storage, bao)
-        try:
-            yield targets.Target(request.param, demo.exports, stored or demo.dir / "storage", demo)
-        except BaseException:
-            demo.process.kill()
-            raise
-        demo.stop()
-    finally:
-        if bao:
-            bao.stop()
+    with endpoints.endpoint(request.param, folder, weed, EXTERNAL if request.param == "external" else None) as found:
+        yield found
 
 
 @pytest.fixture
@@ -132,9 +81,6 @@ def client(request, target, tmp_path):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A failed test shows the end of the proxy's log."""
     report = yield
-    where = getattr(item, "funcargs", {}).get("target")
-    if report.failed and where is not None and where.demo is not None:
-        report.sections.append(("the proxy's log", where.demo.process.log_tail()))
+    endpoints.add_log(item, report)
     return report

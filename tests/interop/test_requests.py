@@ -151,14 +151,6 @@ def test_checksums_of_the_plaintext_come_back(target, prefix, algorithm, length)
     assert (len(checksum), checksum) == (length, digests[algorithm])
 
 
-def test_what_is_not_built_is_refused(target, prefix):
-    where = {"Bucket": target.bucket, "Key": f"{prefix}object"}
-    target.s3.put_object(**where, Body=b"x")
-    _fails("NotImplemented", target.s3.create_multipart_upload, **where)
-    _fails("NotImplemented", target.s3.copy_object, Bucket=target.bucket, Key=f"{prefix}copy", CopySource=where)
-    _is_absent(target, f"{prefix}copy")
-
-
 def test_a_query_parameter_that_nobody_knows_stores_nothing(target, prefix):
     key, body = f"{prefix}object", target.body(5000)
     answer = target.raw("PUT", _path(target, key, "?new-thing"), body)
