@@ -1,7 +1,7 @@
 """Random sequences of operations through two proxies at once, compared with a map in memory.
 
 Environment, besides that of tests/interop:
-  CLAVIGER_MODEL_EXAMPLES, _STEPS   how many sequences (default 3), and of how many operations (default 25)
+  CLAVIGER_MODEL_EXAMPLES, _STEPS   how many sequences (default 3, always the same), and of how many operations (default 25)
 Hypothesis prints the shortest sequence that still fails.
 """
 
@@ -21,7 +21,8 @@ from model import MIB, PART, Record, Upload, content, listed, part_range
 from servers import Process, clean_environment, free_ports
 from target import error_code
 
-KEYS = st.sampled_from(["a", "a/b", "a/b/c", "a-b", "aa", "b/ä", "b/z", "c d+e", "%41", "d/e/f/g", "Z"])
+# None is a folder of another: SeaweedFS answers 404 to a ranged GET of an empty object once there are keys below it.
+KEYS = st.sampled_from(["a", "a-b", "aa", "b/ä", "b/z", "c d+e", "%41", "d/e/f/g", "d/e/h", "Z"])
 SIZES = st.one_of(
     st.sampled_from([0, 1, 65_535, 65_536, 65_537, 131_072, 131_073]), st.integers(0, 300_000))
 PART_SIZES = st.sampled_from([PART, PART + 1, PART + 65_536])
@@ -312,6 +313,6 @@ def second_proxy(target, tmp_path):
 def test_two_proxies_are_one_map(target, second_proxy):
     examples, steps = (int(os.environ.get(f"CLAVIGER_MODEL_{name}", default)) for name, default in (("EXAMPLES", 3), ("STEPS", 25)))
     Bucket.target, Bucket.clients = target, (target.s3, second_proxy)
-    how = settings(max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=True, report_multiple_bugs=False,
+    how = settings(max_examples=examples, stateful_step_count=steps, deadline=None, database=None, derandomize="CLAVIGER_MODEL_EXAMPLES" not in os.environ, print_blob=True, report_multiple_bugs=False,
                    suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate, Phase.shrink))
     run_state_machine_as_test(Bucket, settings=how)
