@@ -313,6 +313,8 @@ def second_proxy(target, tmp_path):
 def test_two_proxies_are_one_map(target, second_proxy):
     examples, steps = (int(os.environ.get(f"CLAVIGER_MODEL_{name}", default)) for name, default in (("EXAMPLES", 3), ("STEPS", 25)))
     Bucket.target, Bucket.clients = target, (target.s3, second_proxy)
-    how = settings(max_examples=examples, stateful_step_count=steps, deadline=None, database=None, derandomize="CLAVIGER_MODEL_EXAMPLES" not in os.environ, print_blob=True, report_multiple_bugs=False,
-                   suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate, Phase.shrink))
+    how = settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=True,
+        derandomize="CLAVIGER_MODEL_EXAMPLES" not in os.environ, report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate, Phase.shrink))
     run_state_machine_as_test(Bucket, settings=how)
