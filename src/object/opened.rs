@@ -6,12 +6,13 @@ use http::HeaderMap;
 
 use crate::custody::context::BranchContext;
 use crate::custody::wrapped::WrappedKey;
-use crate::format::envelope::{self, Layout, Malformed, Unverified, Wrapping};
+use crate::format::envelope::{self, Binding, Layout, Malformed, Unverified, Wrapping};
 use crate::format::keys::{Commitment, Dek};
 use crate::format::metadata::Metadata;
 use crate::names::{KekName, Purpose};
 use crate::s3::customer_key::CustomerKey;
 
+use super::bucket::Bucket;
 use super::error::Error;
 use super::lease::{Grounds, Lease};
 use super::put::binding_of;
@@ -55,32 +56,47 @@ impl Objects {
         customer_key: Option<&CustomerKey>,
     ) -> Result<Opened, Error> {
         let unverified = envelope_of(headers)?;
+        let (opened, lease) = self.unwrap(call, object.bucket, &unverified, binding_of(object), customer_key).await?;
+        let (layout, metadata) = (opened.layout, opened.metadata);
+        let (commitment, kek) = (*unverified.commitment(), unverified.branch().kek.clone());
+        Ok(Opened { dek: Arc::new(opened.dek), layout, metadata, commitment, kek, lease })
+    }
+
+    /// Unwraps the DEK of an object, or of an upload's record. Whose it may be: of objects, any writer's that the bucket
+    /// accepts; of records, our own domain's, so that nobody who may merely generate keys elsewhere makes an upload that
+    /// this proxy then encrypts under.
+    pub(super) async fn unwrap(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        unverified: &Unverified,
+        binding: Binding<'_>,
+        customer_key: Option<&CustomerKey>,
+    ) -> Result<(envelope::Opened, Lease), Error> {
         match (unverified.needs_customer_key(), customer_key) {
             (true, None) => return Err(Error::MissingCustomerKey),
             (false, Some(_)) => return Err(Error::NeedlessCustomerKey),
             (true, Some(_)) | (false, None) => {}
         }
         let branch = unverified.branch();
-        if !object.bucket.keys.opens(&branch.kek) {
+        if !bucket.keys.opens(&branch.kek) {
             return Err(Error::ForeignKek(branch.kek.clone()));
         }
-        if !object.bucket.keys.accept_writers.contains(&branch.writer) {
+        let accepted = match binding.purpose {
+            Purpose::Object => bucket.keys.accept_writers.contains(&branch.writer),
+            Purpose::Upload => branch.writer == *self.keys.writer(),
+        };
+        if !accepted {
             return Err(Error::ForeignWriter(branch.writer.clone()));
         }
-        let context = BranchContext {
-            purpose: Purpose::Object,
-            bucket: object.bucket.name.clone(),
-            writer: branch.writer.clone(),
-            id: branch.id,
-        };
+        let (purpose, writer) = (binding.purpose, branch.writer.clone());
+        let context = BranchContext { purpose, bucket: bucket.name.clone(), writer, id: branch.id };
         let copy = WrappedKey::new(branch.version, branch.wrapped.clone()).map_err(|_| Malformed)?;
         let grounds = Grounds { kek: branch.kek.clone(), context, copy, caller: call.who.caller().clone() };
         let lease = Lease::new(&self.keys, grounds).await?;
         let wrapping =
             Wrapping { branch_key: lease.key().secret()?, customer_key: customer_key.map(CustomerKey::secret) };
-        let opened = unverified.open(wrapping, binding_of(object))?;
-        let (layout, metadata) = (opened.layout, opened.metadata);
-        let (commitment, kek) = (*unverified.commitment(), branch.kek.clone());
-        Ok(Opened { dek: Arc::new(opened.dek), layout, metadata, commitment, kek, lease })
+        let opened = unverified.open(wrapping, binding)?;
+        Ok((opened, lease))
     }
 }

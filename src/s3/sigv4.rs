@@ -30,6 +30,7 @@ mod tests;
 
 use http::HeaderMap;
 
+pub(crate) use encoding::hex;
 pub use encoding::{uri_encode_path, uri_encode_query};
 pub use error::{AuthError, Field, Malformed};
 pub use key::ChunkSigner;

@@ -7,21 +7,19 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::crypto::sha256;
-use crate::custody::context::BranchContext;
-use crate::custody::wrapped::WrappedKey;
-use crate::format::envelope::{Binding, Layout, Malformed, Wrapping};
+use crate::format::envelope::{Binding, Layout};
 use crate::format::keys::Dek;
 use crate::format::metadata::Metadata;
 use crate::format::segment::AttemptId;
 use crate::format::size;
 use crate::format::upload::{MAX_RECORD, PartRecord, Unverified, UploadKey, UploadSettings};
 use crate::names::{KekName, Purpose};
-use crate::s3::customer_key::CustomerKey;
 use crate::s3::operation::{HIGHEST_PART, UploadId};
+use crate::s3::sigv4::hex;
 use crate::storage::ResponseStream;
 
 use super::super::error::Error;
-use super::super::lease::{Grounds, Lease};
+use super::super::lease::Lease;
 use super::super::state::{StateBucket, StateError};
 use super::super::{Call, Named, Objects};
 
@@ -59,10 +57,6 @@ impl Folder {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A part's ETag as clients see it, without quotes: it names the attempt. A bare MD5 is the one form it must not have.
 pub(super) fn client_etag(attempt: AttemptId) -> String {
     format!("{}-0", hex(attempt.as_bytes()))
@@ -88,8 +82,7 @@ pub(super) fn binding_of<'a>(object: Named<'a>, id: &'a UploadId) -> Binding<'a>
 }
 
 impl Objects {
-    /// Reads and opens the record of an upload. Only records of our own writer domain count: whoever may merely generate
-    /// keys elsewhere must not make an upload that this proxy then encrypts under.
+    /// Reads and opens the record of an upload.
     pub(super) async fn open_upload(&self, call: &Call, object: Named<'_>, id: &UploadId) -> Result<OpenUpload, Error> {
         let folder = Folder::new(object.bucket.physical, id);
         let record = self.state.read(&folder.record(), MAX_RECORD).await?.ok_or(Error::NoSuchUpload)?;
@@ -98,30 +91,9 @@ impl Objects {
             // The upload of another object: S3 says no more than this.
             return Err(Error::NoSuchUpload);
         }
-        let customer_key = call.customer_keys.target.as_ref();
-        let customer = record.envelope().needs_customer_key();
-        match (customer, customer_key) {
-            (true, None) => return Err(Error::MissingCustomerKey),
-            (false, Some(_)) => return Err(Error::NeedlessCustomerKey),
-            (true, Some(_)) | (false, None) => {}
-        }
-        let branch = record.envelope().branch();
-        if !object.bucket.keys.opens(&branch.kek) {
-            return Err(Error::ForeignKek(branch.kek.clone()));
-        }
-        if branch.writer != *self.keys.writer() {
-            return Err(Error::ForeignWriter(branch.writer.clone()));
-        }
-        let (bucket, writer) = (object.bucket.name.clone(), branch.writer.clone());
-        let context = BranchContext { purpose: Purpose::Upload, bucket, writer, id: branch.id };
-        let copy = WrappedKey::new(branch.version, branch.wrapped.clone()).map_err(|_| Malformed)?;
-        let kek = branch.kek.clone();
-        let grounds = Grounds { kek: kek.clone(), context, copy, caller: call.who.caller().clone() };
-        let lease = Lease::new(&self.keys, grounds).await?;
-        let customer_key = customer_key.map(CustomerKey::secret);
-        let wrapping = Wrapping { branch_key: lease.key().secret()?, customer_key };
-        let binding = binding_of(object, id);
-        let opened = record.envelope().open(wrapping, binding)?;
+        let (binding, customer_key) = (binding_of(object, id), call.customer_keys.target.as_ref());
+        let (opened, lease) = self.unwrap(call, object.bucket, record.envelope(), binding, customer_key).await?;
+        let kek = record.envelope().branch().kek.clone();
         if opened.layout != Layout::Multipart {
             return Err(Error::NotAuthentic);
         }

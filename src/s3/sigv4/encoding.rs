@@ -113,7 +113,7 @@ fn hex_value(digit: u8) -> Option<u8> {
 }
 
 /// Lower-case hex of `bytes`.
-pub(in crate::s3) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 15)]).collect()
 }
 
