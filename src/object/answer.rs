@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use crate::custody::branch::Revoked;
 use crate::custody::keys::BranchKeyError;
@@ -56,5 +58,24 @@ impl Answer {
     pub(super) fn xml(status: StatusCode, mut headers: HeaderMap, document: impl Into<Bytes>) -> Self {
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/xml"));
         Self { status, headers, body: AnswerBody::Full(document.into()) }
+    }
+}
+
+/// A time as S3's documents write it.
+pub(super) fn moment(unix_ms: u64) -> String {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000);
+    let format =
+        format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    moment.ok().and_then(|moment| moment.format(&format).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_as_s3_writes_them() {
+        assert_eq!(moment(1_289_422_113_007), "2010-11-10T20:48:33.007Z");
+        assert_eq!(moment(u64::MAX), "");
     }
 }

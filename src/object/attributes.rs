@@ -5,21 +5,20 @@
 use http::StatusCode;
 use http::header::{ETAG, HeaderMap};
 
-use crate::format::checksum::{Algorithm, Checksum, Kind};
+use crate::format::checksum::{Algorithm, Checksum};
 use crate::format::envelope::Layout;
 use crate::format::layout::PartEntry;
 use crate::format::size;
-use crate::s3::conditions::storage_conditions;
 use crate::s3::operation::{GetAttributes, Read, clean_response_headers};
-use crate::s3::xml::{Attributes, ChecksumText, Part, PartsPage};
+use crate::s3::xml::{Attributes, Part, PartsPage};
 
 use super::answer::Answer;
-use super::error::{Error, WrongAnswer};
-use super::fetch::{Fetched, Piece, Stored, known_from};
-use super::get::not_modified;
+use super::error::Error;
+use super::fetch::{Fetched, Piece, Stored};
 use super::metadata;
 use super::opened::Opened;
-use super::put::insert_etag;
+use super::put::shown_etag;
+use super::reading::{Emptiness, Reading, check_empty};
 use super::source::END;
 use super::tails::Known;
 use super::{Call, Named, Objects};
@@ -94,6 +93,12 @@ struct End {
     list: Option<Known>,
 }
 
+impl End {
+    fn empty(opened: &Opened) -> Self {
+        Self { length: 0, checksum: opened.metadata.empty_checksum.clone(), parts: 1, list: None }
+    }
+}
+
 impl Objects {
     pub(super) async fn attributes(
         &self,
@@ -103,84 +108,57 @@ impl Objects {
     ) -> Result<Answer, Error> {
         let asked = Asked::from_headers(&call.headers)?;
         let read = Read { version_id: wanted.version_id.clone(), ..Read::default() };
-        let conditions = storage_conditions(&call.headers)?;
-        let piece = Piece::Last(if asked.parts { END } else { size::TAIL });
-        let mut fetched = self.fetch(call, object, &read, piece, &conditions).await?;
-        if matches!(fetched, Fetched::Unsatisfiable) {
-            // Of an empty object there is no range.
-            fetched = self.fetch(call, object, &read, Piece::Whole, &conditions).await?;
-        }
-        let stored = match fetched {
-            Fetched::Found(stored) => stored,
-            Fetched::NotModified(headers) => return Ok(not_modified(call, &headers)),
-            Fetched::Unsatisfiable => return Err(WrongAnswer::Range.into()),
+        let reading = Reading::new(self, call, object, &read)?;
+        let (storage, end) = match reading.fetch(Piece::Last(if asked.parts { END } else { size::TAIL })).await? {
+            Fetched::Found(stored) => {
+                let opened = reading.open(&stored.headers).await?;
+                let storage = stored.headers.clone();
+                (storage, end_of(&reading, &opened, stored, asked.parts).await?)
+            }
+            Fetched::NotModified(headers) => return Ok(reading.not_modified(&headers)),
+            Fetched::Unsatisfiable => match reading.fetch_empty().await? {
+                Emptiness::Empty(storage, opened) => (storage, End::empty(&opened)),
+                Emptiness::NotModified(headers) => return Ok(reading.not_modified(&headers)),
+            },
         };
-        let opened = self.open(call, object, &stored.headers).await?;
-        self.tails.check(object, read.version_id.as_deref(), stored.etag(), &opened.commitment)?;
-        let storage = stored.headers.clone();
-        let end = self.end_of(call, object, &read, &opened, stored, asked.parts).await?;
         let mut headers = clean_response_headers(&call.operation, &storage);
         let class = headers.remove("x-amz-storage-class");
         let class = class.as_ref().and_then(|class| class.to_str().ok()).unwrap_or("STANDARD").to_owned();
         let page = end.list.as_ref().map(|known| page(&asked, known));
         let attributes = Attributes {
             etag: asked.etag.then(|| etag(&storage)),
-            checksum: end.checksum.as_ref().filter(|_| asked.checksum).map(|kept| checksum(kept, end.parts)),
+            checksum: end
+                .checksum
+                .as_ref()
+                .filter(|_| asked.checksum)
+                .map(|kept| metadata::checksum_text(kept, end.parts)),
             parts: page,
             storage_class: asked.storage_class.then_some(class),
             size: asked.size.then_some(end.length),
         };
         Ok(Answer::xml(StatusCode::OK, headers, attributes.to_xml()))
     }
+}
 
-    async fn end_of(
-        &self,
-        call: &Call,
-        object: Named<'_>,
-        read: &Read,
-        opened: &Opened,
-        stored: Stored,
-        with_parts: bool,
-    ) -> Result<End, Error> {
-        let place = (stored.size, stored.etag().cloned());
-        if opened.layout == Layout::Empty {
-            let checksum = opened.metadata.empty_checksum.clone();
-            return if place.0 == 0 {
-                Ok(End { length: 0, checksum, parts: 1, list: None })
-            } else {
-                Err(Error::NotAuthentic)
-            };
-        }
-        let (_, bytes) = stored.collect(END).await?;
-        if opened.layout == Layout::Multipart && with_parts {
-            let known = match known_from(opened, place.clone(), &bytes)? {
-                Some(known) => known,
-                None => self.read_footer(call, object, read, opened, place).await?,
-            };
-            self.tails.put(object, read.version_id.as_deref(), known.clone());
-            let (length, checksum, parts) = (known.map.length(), known.checksum.clone(), known.parts());
-            return Ok(End { length, checksum, parts, list: Some(known) });
-        }
-        let tail = super::source::tail_of(opened, &bytes, place.0)?;
-        Ok(End { length: tail.length(), checksum: tail.checksum().cloned(), parts: tail.parts(), list: None })
+async fn end_of(reading: &Reading<'_>, opened: &Opened, stored: Stored, with_parts: bool) -> Result<End, Error> {
+    if opened.layout == Layout::Empty {
+        check_empty(&stored)?;
+        return Ok(End::empty(opened));
     }
+    let place = stored.size_and_etag();
+    let (_, bytes) = stored.collect(END).await?;
+    if opened.layout == Layout::Multipart && with_parts {
+        let known = reading.layout(opened, place, &bytes).await?;
+        let (length, checksum, parts) = (known.map.length(), known.checksum.clone(), known.parts());
+        return Ok(End { length, checksum, parts, list: Some(known) });
+    }
+    let tail = super::source::tail_of(opened, &bytes, place.0)?;
+    Ok(End { length: tail.length(), checksum: tail.checksum().cloned(), parts: tail.parts(), list: None })
 }
 
 /// As clients see it, without quotes.
 fn etag(storage: &HeaderMap) -> String {
-    let mut shown = HeaderMap::new();
-    insert_etag(&mut shown, storage);
-    let etag = shown.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
-    etag.trim_matches('"').to_owned()
-}
-
-fn checksum(kept: &Checksum, parts: u32) -> (ChecksumText, &'static str) {
-    let value = metadata::base64(kept.value());
-    let (value, kind) = match kept.kind() {
-        Kind::FullObject => (value, "FULL_OBJECT"),
-        Kind::Composite => (format!("{value}-{parts}"), "COMPOSITE"),
-    };
-    ((metadata::of_format(kept.algorithm()), value), kind)
+    shown_etag(storage.get(ETAG)).unwrap_or_default().trim_matches('"').to_owned()
 }
 
 fn page(asked: &Asked, known: &Known) -> PartsPage {
@@ -193,10 +171,7 @@ fn page(asked: &Asked, known: &Known) -> PartsPage {
 }
 
 fn part(entry: &PartEntry, algorithm: Option<Algorithm>) -> Part {
-    // Filled with zeros; all zeros when none is kept.
-    let value = algorithm.and_then(|algorithm| Some((algorithm, entry.checksum.get(..algorithm.value_len())?)));
-    let value = value.filter(|_| entry.checksum.iter().any(|byte| *byte != 0));
-    let checksum = value.map(|(algorithm, value)| (metadata::of_format(algorithm), metadata::base64(value)));
+    let checksum = algorithm.and_then(|algorithm| metadata::part_checksum_text(algorithm, &entry.checksum));
     Part { number: entry.number, size: entry.length, checksum }
 }
 

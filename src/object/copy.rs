@@ -26,7 +26,6 @@ use crate::format::checksum::Kind;
 use crate::format::envelope::Layout;
 use crate::format::size;
 use crate::s3::copy_source::CopySource;
-use crate::storage::{Refusal, StorageError};
 
 use super::answer::Answer;
 use super::error::Error;
@@ -134,12 +133,9 @@ fn take_place_of(conditions: &HeaderMap, written: Option<&HeaderValue>) -> Heade
 }
 
 fn is_condition(error: &Error) -> bool {
-    matches!(error, Error::Storage(StorageError::Refused(refusal)) if refusal.status == StatusCode::PRECONDITION_FAILED)
+    error.is_status(StatusCode::PRECONDITION_FAILED)
 }
 
 fn is_not_implemented(error: &Error) -> bool {
-    let says_so = |refusal: &Refusal| {
-        refusal.status == StatusCode::NOT_IMPLEMENTED || refusal.code.as_deref() == Some("NotImplemented")
-    };
-    matches!(error, Error::Storage(StorageError::Refused(refusal)) if says_so(refusal))
+    error.is_status(StatusCode::NOT_IMPLEMENTED) || error.refusal_code() == Some("NotImplemented")
 }

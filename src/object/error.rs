@@ -1,5 +1,7 @@
 //! Why an operation on objects failed. Variants are causes; what a client is told is decided above.
 
+use http::StatusCode;
+
 use crate::crypto::{NotAuthentic, RandomFailed};
 use crate::custody::branch::Revoked;
 use crate::custody::keys::BranchKeyError;
@@ -10,7 +12,7 @@ use crate::names::KekName;
 use crate::s3::checksum::{Algorithm, InvalidPromise};
 use crate::s3::conditions::ConditionError;
 use crate::s3::xml::XmlError;
-use crate::storage::StorageError;
+use crate::storage::{Refusal, StorageError};
 
 use super::attributes::AttributesError;
 use super::copy::CopyError;
@@ -167,6 +169,23 @@ pub enum Error {
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] RandomFailed),
+}
+
+impl Error {
+    /// The storage server's refusal, if it is one.
+    fn refusal(&self) -> Option<&Refusal> {
+        if let Self::Storage(StorageError::Refused(refusal)) = self { Some(refusal) } else { None }
+    }
+
+    /// Whether the storage server refused with this status.
+    pub(super) fn is_status(&self, status: StatusCode) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.status == status)
+    }
+
+    /// The code of the storage server's refusal.
+    pub(super) fn refusal_code(&self) -> Option<&str> {
+        self.refusal()?.code.as_deref()
+    }
 }
 
 /// In what an answer is wrong.

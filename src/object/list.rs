@@ -1,6 +1,7 @@
 //! ListObjects, version 1 and 2, and ListObjectVersions: one request each, with the plaintext's sizes by arithmetic.
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::format::size;
 use crate::s3::operation::{Parameters, clean_response_headers};
@@ -40,11 +41,7 @@ impl Objects {
         parameters: &Parameters,
         listing: Listing,
     ) -> Result<Answer, Error> {
-        let mut request = self.request(call, Method::GET, bucket, None);
-        request.query = parameters.as_slice().to_vec();
-        let response = self.send(call, request).await?.checked().await?;
-        let headers = clean_response_headers(&call.operation, &response.headers);
-        let page = response.collect(MAX_PAGE).await?;
+        let (headers, page) = self.page(call, bucket, parameters).await?;
         // A size that is none of ours is shown as it is: the object is not ours either, and cannot be read.
         let plaintext = |stored| size::plaintext(stored).unwrap_or(stored);
         let page = rewrite_listing(&page, listing, bucket.name, plaintext).map_err(WrongAnswer::Document)?;
@@ -57,11 +54,22 @@ impl Objects {
         bucket: Bucket<'_>,
         parameters: &Parameters,
     ) -> Result<Answer, Error> {
+        let (headers, page) = self.page(call, bucket, parameters).await?;
+        let page = rewrite_uploads(&page, bucket.name).map_err(WrongAnswer::Document)?;
+        Ok(Answer::xml(StatusCode::OK, headers, page))
+    }
+
+    /// A page as the storage server has it, and those of its headers that clients get.
+    async fn page(
+        &self,
+        call: &Call,
+        bucket: Bucket<'_>,
+        parameters: &Parameters,
+    ) -> Result<(HeaderMap, Bytes), Error> {
         let mut request = self.request(call, Method::GET, bucket, None);
         request.query = parameters.as_slice().to_vec();
         let response = self.send(call, request).await?.checked().await?;
         let headers = clean_response_headers(&call.operation, &response.headers);
-        let page = rewrite_uploads(&response.collect(MAX_PAGE).await?, bucket.name).map_err(WrongAnswer::Document)?;
-        Ok(Answer::xml(StatusCode::OK, headers, page))
+        Ok((headers, response.collect(MAX_PAGE).await?))
     }
 }

@@ -12,6 +12,7 @@ use crate::format::metadata::{AskedEncryption, Metadata};
 use crate::names::KekName;
 use crate::s3::checksum::{self as s3, Verified};
 use crate::s3::customer_key::CustomerKey;
+use crate::s3::xml::{ChecksumText, TypedChecksum};
 
 use super::bucket::KeyRule;
 use super::error::Error;
@@ -139,27 +140,40 @@ pub(super) fn describe_encryption(
 
 /// The checksum header of an answer, and its type; `parts` is the number of the object's parts.
 pub(super) fn describe_checksum(headers: &mut HeaderMap, checksum: &format::Checksum, parts: u32) {
+    let ((algorithm, value), kind) = checksum_text(checksum, parts);
+    let value = HeaderValue::from_str(&value).expect("base64 is legal in headers");
+    headers.insert(algorithm.header_name(), value);
+    headers.insert("x-amz-checksum-type", HeaderValue::from_static(kind));
+}
+
+/// The checksum of an object of `parts` parts as headers and documents have it, with its type.
+pub(super) fn checksum_text(checksum: &format::Checksum, parts: u32) -> TypedChecksum {
     let value = base64(checksum.value());
     let (value, kind) = match checksum.kind() {
         format::Kind::FullObject => (value, "FULL_OBJECT"),
         format::Kind::Composite => (format!("{value}-{parts}"), "COMPOSITE"),
     };
-    let value = HeaderValue::from_str(&value).expect("base64 is legal in headers");
-    headers.insert(of_format(checksum.algorithm()).header_name(), value);
-    headers.insert("x-amz-checksum-type", HeaderValue::from_static(kind));
+    ((of_format(checksum.algorithm()), value), kind)
+}
+
+/// The checksum of a part by the object's algorithm; none if none is kept. It is filled with zeros, all zeros without one.
+pub(super) fn part_checksum_text(algorithm: format::Algorithm, part: &PartChecksum) -> Option<ChecksumText> {
+    let value = part.get(..algorithm.value_len()).filter(|_| *part != [0; 32])?;
+    Some((of_format(algorithm), base64(value)))
 }
 
 /// The checksum header of an answer about one part of an object whose checksum is a composite of its parts'.
 pub(super) fn describe_part_checksum(headers: &mut HeaderMap, whole: &format::Checksum, part: &PartChecksum) {
-    let value = part.get(..whole.algorithm().value_len()).filter(|_| *part != [0; 32]);
-    if let (format::Kind::Composite, Some(value)) = (whole.kind(), value) {
-        let value = HeaderValue::from_str(&base64(value)).expect("base64 is legal in headers");
-        headers.insert(of_format(whole.algorithm()).header_name(), value);
+    if let (format::Kind::Composite, Some((algorithm, value))) =
+        (whole.kind(), part_checksum_text(whole.algorithm(), part))
+    {
+        let value = HeaderValue::from_str(&value).expect("base64 is legal in headers");
+        headers.insert(algorithm.header_name(), value);
         headers.insert("x-amz-checksum-type", HeaderValue::from_static("COMPOSITE"));
     }
 }
 
-pub(super) fn base64(bytes: &[u8]) -> String {
+fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }

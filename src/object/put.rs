@@ -160,10 +160,14 @@ pub(super) fn branch_of(key: &WritingKey, kek: &KekName) -> Branch {
     }
 }
 
+/// A storage server's ETag as clients see it.
+pub(super) fn shown_etag(storage: Option<&HeaderValue>) -> Option<String> {
+    storage?.to_str().ok().map(etag::client_from_storage)
+}
+
 /// The ETag as clients see it.
 pub(super) fn insert_etag(headers: &mut HeaderMap, storage: &HeaderMap) {
-    let etag = storage.get(ETAG).and_then(|etag| etag.to_str().ok()).map(etag::client_from_storage);
-    if let Some(Ok(etag)) = etag.map(HeaderValue::try_from) {
+    if let Some(Ok(etag)) = shown_etag(storage.get(ETAG)).map(HeaderValue::try_from) {
         headers.insert(ETAG, etag);
     }
 }

@@ -13,7 +13,6 @@ use crate::format::size;
 use crate::s3::conditions::{if_range_holds, storage_conditions};
 use crate::s3::operation::{Read, clean_response_headers};
 use crate::s3::range::{self, ByteRange, Span};
-use crate::storage::StorageError;
 
 use super::answer::Answer;
 use super::error::{Error, WrongAnswer};
@@ -21,7 +20,7 @@ use super::fetch::{Fetched, Piece, SizeAndEtag, Stored, known_from};
 use super::get::not_modified;
 use super::metadata;
 use super::opened::Opened;
-use super::put::insert_etag;
+use super::put::{insert_etag, shown_etag};
 use super::tails::Known;
 use super::{Call, Named, Objects};
 
@@ -58,11 +57,9 @@ impl<'a> Reading<'a> {
     /// Whether If-Range, if there is one, lets the range count.
     pub(super) fn range_counts(&self, storage: &HeaderMap) -> bool {
         let Some(if_range) = self.if_range() else { return true };
-        let mut shown = HeaderMap::new();
-        insert_etag(&mut shown, storage);
-        let etag = shown.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+        let etag = shown_etag(storage.get(ETAG)).unwrap_or_default();
         let modified = storage.get(LAST_MODIFIED).and_then(|date| date.to_str().ok());
-        if_range.to_str().is_ok_and(|if_range| if_range_holds(if_range, etag, modified))
+        if_range.to_str().is_ok_and(|if_range| if_range_holds(if_range, &etag, modified))
     }
 
     /// Stored bytes, on the client's conditions.
@@ -205,12 +202,7 @@ pub(super) fn check_empty(stored: &Stored) -> Result<(), Error> {
 
 /// The object was replaced between two requests that belong together.
 pub(super) fn overwritten(error: Error) -> Error {
-    match error {
-        Error::Storage(StorageError::Refused(refusal)) if refusal.status == StatusCode::PRECONDITION_FAILED => {
-            Error::Overwritten
-        }
-        error => error,
-    }
+    if error.is_status(StatusCode::PRECONDITION_FAILED) { Error::Overwritten } else { error }
 }
 
 /// Which bytes of the plaintext are asked for.

@@ -23,9 +23,7 @@ use crate::format::size;
 use crate::names::WriterDomain;
 use crate::s3::conditions::source_conditions;
 use crate::s3::copy_source::CopySource;
-use crate::s3::customer_key::CustomerKeys;
-use crate::s3::operation::{Access, ObjectOperation, Operation, Read};
-use crate::storage::StorageError;
+use crate::s3::operation::{Access, Read};
 
 use super::answer::ReadFailure;
 use super::bucket::Bucket;
@@ -34,6 +32,7 @@ use super::decrypting::{DecryptingBody, Opener};
 use super::error::{Error, WrongAnswer};
 use super::fetch::{Fetched, Piece, Stored, known_from};
 use super::opened::{Opened, envelope_of};
+use super::reading::overwritten;
 use super::tails::Known;
 use super::{Call, Named, Objects};
 
@@ -196,9 +195,7 @@ impl Objects {
             Ok(Fetched::Found(stored)) => Ok(Some(stored)),
             Ok(Fetched::Unsatisfiable) => Ok(None),
             Ok(Fetched::NotModified(_)) => Err(CopyError::SourceCondition.into()),
-            Err(Error::Storage(StorageError::Refused(refusal)))
-                if refusal.status == StatusCode::METHOD_NOT_ALLOWED && read.version_id.is_some() =>
-            {
+            Err(error) if error.is_status(StatusCode::METHOD_NOT_ALLOWED) && read.version_id.is_some() => {
                 Err(CopyError::DeleteMarker.into())
             }
             Err(error) => Err(error),
@@ -259,14 +256,8 @@ impl Objects {
     ) -> Result<Stored, Error> {
         let mut conditions = HeaderMap::new();
         conditions.extend(etag.map(|etag| (IF_MATCH, etag)));
-        let stored = match self.fetch_source(&source.call, source.named, &source.read, piece, &conditions).await {
-            Err(Error::Storage(StorageError::Refused(refusal)))
-                if refusal.status == StatusCode::PRECONDITION_FAILED =>
-            {
-                return Err(Error::Overwritten);
-            }
-            stored => stored?.ok_or(WrongAnswer::Range)?,
-        };
+        let stored = self.fetch_source(&source.call, source.named, &source.read, piece, &conditions).await;
+        let stored = stored.map_err(overwritten)?.ok_or(WrongAnswer::Range)?;
         let same = stored.belongs_to(&known.commitment, known.map.length());
         if same { Ok(stored) } else { Err(Error::Overwritten) }
     }
@@ -290,7 +281,5 @@ fn as_read(call: &Call, source: &CopySource, read: &Read) -> Call {
             headers.insert(ours, value.clone());
         }
     }
-    let operation =
-        Operation::Object(source.bucket.clone(), source.key.clone(), ObjectOperation::GetObject(read.clone()));
-    Call { who: call.who.clone(), operation, headers, customer_keys: CustomerKeys::default() }
+    call.as_read(&source.bucket, &source.key, read, headers)
 }

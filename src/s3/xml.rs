@@ -21,11 +21,9 @@ mod multipart;
 mod walk;
 mod writer;
 
-pub use attributes::{Attributes, ChecksumText, Part, PartsPage};
+pub use attributes::{Attributes, ChecksumText, Part, PartsPage, TypedChecksum};
 pub use buckets::{BucketEntry, BucketList};
-pub use complete::{
-    AskedPart, LONGEST_COMPLETE, MOST_PARTS, ShownChecksum, complete_result, copy_part_result, listed_parts,
-};
+pub use complete::{AskedPart, LONGEST_COMPLETE, MOST_PARTS, complete_result, copy_part_result, listed_parts};
 pub use configuration::{bucket_location, location_constraint, location_xml};
 pub use copy::{CopyResult, checksum_element, complete_upload_xml, copy_object_result, fields, tags};
 pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, all_deleted, delete_result, delete_xml};

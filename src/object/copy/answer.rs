@@ -4,8 +4,6 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use http::header::{ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use crate::format::checksum::Checksum;
 use crate::s3::operation::clean_response_headers;
@@ -14,7 +12,7 @@ use crate::s3::xml::{CopyResult, copy_object_result};
 use super::super::Call;
 use super::super::answer::Answer;
 use super::super::metadata;
-use super::super::put::insert_etag;
+use super::super::put::shown_etag;
 use super::super::source::Source;
 use super::directives::Wanted;
 
@@ -61,27 +59,17 @@ pub(super) fn answer(call: &Call, wanted: &Wanted, storage: &HeaderMap, about: &
     if let Some(version) = about.version {
         headers.insert("x-amz-copy-source-version-id", version.clone());
     }
-    let (mut mapped, mut given) = (HeaderMap::new(), HeaderMap::new());
-    given.extend(about.etag.clone().map(|etag| (ETAG, etag)));
-    insert_etag(&mut mapped, &given);
-    let etag = mapped.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
-    let mut checksum = HeaderMap::new();
-    if let Some(kept) = about.checksum {
-        metadata::describe_checksum(&mut checksum, kept, about.parts);
-    }
-    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    let kind = checksum.remove("x-amz-checksum-type").map(|kind| text(&kind)).unwrap_or_default();
-    let value = checksum.iter().next().map(|(name, value)| (name.clone(), text(value)));
-    let value = value.as_ref().map(|(name, value)| (name, value.as_str(), kind.as_str()));
-    Answer::xml(StatusCode::OK, headers, copy_object_result(etag, &about.modified, value))
+    let etag = shown_etag(about.etag.as_ref()).unwrap_or_default();
+    let checksum = about.checksum.map(|kept| metadata::checksum_text(kept, about.parts));
+    let document = copy_object_result(&etag, &about.modified, checksum.as_ref());
+    Answer::xml(StatusCode::OK, headers, document)
 }
 
 /// The moment of an HTTP date, or now, as S3's documents write it.
 pub(super) fn moment(date: Option<&HeaderValue>) -> String {
     let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-    let moment = OffsetDateTime::from(date.unwrap_or_else(SystemTime::now));
-    let format = format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second].000Z");
-    moment.format(&format).unwrap_or_default()
+    let since = date.unwrap_or_else(SystemTime::now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    super::super::answer::moment(since.as_secs().saturating_mul(1000))
 }
 
 #[cfg(test)]

@@ -7,23 +7,22 @@ use http::header::{HeaderMap, HeaderValue};
 
 use crate::custody::branch::WritingKey;
 use crate::format::ciphertext::CipherBytes;
-use crate::s3::xml::{complete_upload_xml, fields};
+use crate::s3::xml::{complete_upload_xml, initiated_upload};
 use crate::storage::{StorageBody, StorageRequest};
 
 use super::super::encrypting::Right;
 use super::super::error::{Error, WrongAnswer};
+use super::super::late;
 use super::super::plaintext::UploadError;
 use super::super::source::Source;
 use super::super::{Call, Named, Objects};
 use super::directives::Wanted;
-use super::server_side::{Made, document, made, of_source};
+use super::server_side::{Made, made, of_source};
 
 /// Stored bytes of a piece, at most: several are copied at a time, and none takes very long.
 const PIECE: u64 = 512 << 20;
 /// Pieces under way at a time.
 const AT_A_TIME: usize = 4;
-/// Longer upload ids are none.
-const LONGEST_ID: usize = 1024;
 
 impl Objects {
     /// `create` has the headers of the new object, whose DEK was wrapped under `key`.
@@ -42,21 +41,12 @@ impl Objects {
             create.headers.extend(tags.map(|tags| (super::streamed::TAGGING, tags)));
         }
         create.method = Method::POST;
-        let response = self.send(call, create.flag("uploads").replay_unsafe()).await?.checked().await?;
-        let created = document(response).await?;
-        let [id] = fields(&created, "InitiateMultipartUploadResult", ["UploadId"]).map_err(WrongAnswer::Document)?;
-        let id = id.filter(|id| !id.is_empty() && id.len() <= LONGEST_ID).ok_or(WrongAnswer::Kind)?;
-        let outcome = self.copy_pieces(call, object, (source, key), &id, conditions).await;
+        let response = self.send(call, create.flag("uploads").replay_unsafe()).await?;
+        let (_, created) = late::success(response).await?;
+        let id = initiated_upload(&created).map_err(WrongAnswer::Document)?;
+        let outcome = self.copy_pieces(call, object, (source, key), id.as_str(), conditions).await;
         if outcome.is_err() {
-            let abort = StorageRequest::object(Method::DELETE, object.bucket.physical, object.key.as_str());
-            let aborted = match self.send(call, abort.query("uploadId", &id)).await {
-                Ok(response) => response.checked().await.map(drop).map_err(Error::from),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = aborted {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, upload_id = id, "a copy's unfinished upload could not be aborted");
-            }
+            self.give_up(call, object, &id).await;
         }
         outcome
     }

@@ -7,22 +7,19 @@ use crate::format::envelope;
 use crate::format::footer::Tail;
 use crate::format::size;
 use crate::names::Purpose;
-use crate::s3::error::parse_error;
-use crate::s3::operation::{ObjectOperation, Operation, Read};
+use crate::s3::operation::Read;
 use crate::s3::sigv4::{uri_encode_path, uri_encode_query};
-use crate::s3::xml::{CopyResult, XmlError};
-use crate::storage::{Refusal, StorageError, StorageRequest, StorageResponse};
+use crate::s3::xml::CopyResult;
+use crate::storage::{StorageRequest, StorageResponse};
 
 use super::super::error::{Error, WrongAnswer};
 use super::super::fetch::{Fetched, Piece};
+use super::super::late;
 use super::super::put::now_ms;
 use super::super::source::Source;
 use super::super::{Call, Named, Objects};
 use super::answer::Copied;
 use super::directives::Wanted;
-
-/// Most bytes of the documents about copies.
-const MAX_RESULT: usize = 64 << 10;
 
 /// What came of a copy.
 pub(super) enum Verdict {
@@ -38,6 +35,14 @@ pub(super) enum Verdict {
 pub(super) struct Made {
     pub(super) headers: HeaderMap,
     pub(super) result: CopyResult,
+}
+
+impl Made {
+    /// What came of it, where our envelope stands in the headers under which it was `found`.
+    fn verdict(self, same: bool, found: HeaderMap) -> Verdict {
+        let Self { headers, result } = self;
+        if same { Verdict::Copied(Box::new(Copied { headers, result, found })) } else { Verdict::Spoiled }
+    }
 }
 
 impl Objects {
@@ -103,17 +108,13 @@ impl Objects {
         let version = made.headers.get("x-amz-version-id").and_then(|version| version.to_str().ok());
         let version_id = version.filter(|version| *version != "null").map(str::to_owned);
         let read = Read { version_id, ..Read::default() };
-        let reading = as_read(call, object, &read);
+        let reading = call.as_read(object.bucket.name, object.key, &read, call.of_bucket());
         let stored = match self.fetch(&reading, object, &read, Piece::Last(size::TAIL), &HeaderMap::new()).await {
             Ok(Fetched::Found(stored)) => stored,
             Ok(Fetched::Unsatisfiable | Fetched::NotModified(_)) => return Ok((None, Verdict::Replaced)),
-            Err(Error::Storage(StorageError::Refused(refusal))) if refusal.status == StatusCode::NOT_FOUND => {
-                return Ok((None, Verdict::Replaced));
-            }
-            Err(Error::Storage(StorageError::Refused(refusal)))
-                if refusal.code.as_deref() == Some("InvalidObjectState") =>
-            {
-                return self.look_at_archived(&reading, object, source, envelope, made).await;
+            Err(error) if error.is_status(StatusCode::NOT_FOUND) => return Ok((None, Verdict::Replaced)),
+            Err(error) if error.refusal_code() == Some("InvalidObjectState") => {
+                return self.look_at_archived((&reading, &read), object, source, envelope, made).await;
             }
             Err(error) => return Err(error),
         };
@@ -126,47 +127,31 @@ impl Objects {
         let opened = &source.opened;
         let same = stored_size == source.size
             && Tail::open(&opened.dek, opened.layout, &bytes, stored_size).is_ok_and(|tail| source.ends_in(&tail));
-        let Made { headers, result } = made;
-        let verdict =
-            if same { Verdict::Copied(Box::new(Copied { headers, result, found })) } else { Verdict::Spoiled };
-        Ok((etag, verdict))
+        Ok((etag, made.verdict(same, found)))
     }
 
     /// What went into an archive cannot be read back. Its envelope and size can be seen; who reads it once it is restored
     /// will notice all else.
     async fn look_at_archived(
         &self,
-        reading: &Call,
+        (reading, read): (&Call, &Read),
         object: Named<'_>,
         source: &Source<'_>,
         envelope: Option<HeaderValue>,
         made: Made,
     ) -> Result<(Option<HeaderValue>, Verdict), Error> {
         let mut request = self.request(reading, Method::HEAD, object.bucket, Some(object.key));
-        if let Some(version) = made.headers.get("x-amz-version-id").and_then(|version| version.to_str().ok()) {
+        if let Some(version) = &read.version_id {
             request = request.query("versionId", version);
         }
         let response = self.send(reading, request).await?.checked().await?;
-        let Made { headers, result } = made;
         let (etag, found) = (response.headers.get(ETAG).cloned(), response.headers);
         let size = found.get(CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
         if found.get(envelope::HEADER) != envelope.as_ref() {
             return Ok((etag, Verdict::Replaced));
         }
-        let same = size == Some(source.size);
-        Ok((etag, if same { Verdict::Copied(Box::new(Copied { headers, result, found })) } else { Verdict::Spoiled }))
+        Ok((etag, made.verdict(size == Some(source.size), found)))
     }
-}
-
-/// The call as a GET of what it wrote.
-fn as_read(call: &Call, object: Named<'_>, read: &Read) -> Call {
-    let mut headers = HeaderMap::new();
-    for name in ["x-amz-expected-bucket-owner", "x-amz-request-payer"] {
-        headers.extend(call.headers.get(name).map(|value| (HeaderName::from_static(name), value.clone())));
-    }
-    let operation = ObjectOperation::GetObject(read.clone());
-    let operation = Operation::Object(object.bucket.name.clone(), object.key.clone(), operation);
-    Call { who: call.who.clone(), operation, headers, customer_keys: Default::default() }
 }
 
 /// The headers that name the source to the storage server: the very object that was opened.
@@ -187,33 +172,9 @@ pub(super) fn of_source(call: &Call, source: &Source<'_>) -> HeaderMap {
     headers
 }
 
-/// What an answer says was made. One of status 200 may still carry an error (AWS, CopyObject).
+/// What an answer says was made.
 pub(super) async fn made(response: StorageResponse, root: &'static str) -> Result<Made, Error> {
-    let response = response.checked().await?;
-    if response.status != StatusCode::OK {
-        return Err(WrongAnswer::Kind.into());
-    }
-    let headers = response.headers.clone();
-    let document = document(response).await?;
+    let (headers, document) = late::success(response).await?;
     let result = CopyResult::parse(&document, root).map_err(WrongAnswer::Document)?;
     Ok(Made { headers, result })
-}
-
-/// The document of a successful answer, unless it is an error.
-pub(super) async fn document(response: StorageResponse) -> Result<bytes::Bytes, Error> {
-    let document = response.collect(MAX_RESULT).await?;
-    if document.is_empty() {
-        return Err(WrongAnswer::Document(XmlError::NotATree).into());
-    }
-    let Some(error) = parse_error(document.trim_ascii_start()) else { return Ok(document) };
-    let status = match error.code.as_str() {
-        "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
-        "NotImplemented" => StatusCode::NOT_IMPLEMENTED,
-        "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload" | "NoSuchBucket" => StatusCode::NOT_FOUND,
-        "AccessDenied" => StatusCode::FORBIDDEN,
-        "SlowDown" | "ServiceUnavailable" => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let (code, told) = (Some(error.code), Box::default());
-    Err(StorageError::Refused(Refusal { status, code, message: error.message, told }).into())
 }

@@ -39,12 +39,11 @@ use super::super::metadata;
 use super::super::plaintext::{Plaintext, Upload, UploadError};
 use super::super::{Call, Named, Objects};
 use super::state::OpenUpload;
-use finish::{Completed, etag_in, of_bucket};
+use finish::{Completed, etag_in};
 use list::Wanted;
 use sums::Promised;
 
 pub use error::CompleteError;
-pub(super) use finish::code_of;
 
 /// How often a completion is tried because another one of the same upload came in between.
 const MOST_ATTEMPTS: u32 = 5;
@@ -111,7 +110,7 @@ impl Objects {
                 Err(error) => error,
             };
             // Another completion may have replaced the last part, and be about to end.
-            let collided = code_of(&error) == Some("InvalidPart") && attempt < MOST_ATTEMPTS;
+            let collided = error.refusal_code() == Some("InvalidPart") && attempt < MOST_ATTEMPTS;
             match self.completed_or(call, object, plan.asked, false, error).await {
                 Err(_) if collided => tokio::time::sleep(pause(attempt)).await,
                 outcome => return outcome,
@@ -152,13 +151,9 @@ impl Objects {
             Err(error) => self.completed_or(call, object, plan.asked, true, error).await?,
         };
         let abort = self.request(call, Method::DELETE, object.bucket, Some(object.key));
-        let aborted = match self.send(call, abort.query("uploadId", upload.id.as_str())).await {
-            Ok(response) => response.checked().await.map(drop).map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        match aborted {
+        match self.abort_there(call, abort, &upload.id).await {
             // Not completed before it is gone: the client repeats it.
-            Err(error) if code_of(&error) != Some("NoSuchUpload") => Err(error),
+            Err(error) if error.refusal_code() != Some("NoSuchUpload") => Err(error),
             _ => Ok(completed),
         }
     }
@@ -176,7 +171,7 @@ impl Objects {
                 request.headers.append(name, value);
             }
         }
-        request.headers.extend(of_bucket(call));
+        request.headers.extend(call.of_bucket());
         if !plan.conditions.is_empty() {
             request = request.replay_unsafe();
             request.headers.extend(plan.conditions.clone());
@@ -207,7 +202,7 @@ impl Objects {
         };
         match self.parts_there(call, object, &asked.upload.id).await {
             // It may be gone because it was completed: that is not for sure.
-            Err(gone) if code_of(&gone) == Some("NoSuchUpload") => Err(unknown.unwrap_or(gone)),
+            Err(gone) if gone.refusal_code() == Some("NoSuchUpload") => Err(unknown.unwrap_or(gone)),
             _ => Err(error),
         }
     }
@@ -236,18 +231,12 @@ fn answer(call: &Call, object: Named<'_>, upload: &OpenUpload, completed: &Compl
     }
     let customer_key = call.customer_keys.target.as_ref();
     metadata::describe_encryption(&mut headers, customer_key, upload.metadata.asked, &completed.kek);
-    let mut shown = HeaderMap::new();
-    if let Some(checksum) = &completed.checksum {
-        metadata::describe_checksum(&mut shown, checksum, u32::try_from(completed.parts).unwrap_or(u32::MAX));
-    }
-    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    let kind = shown.remove("x-amz-checksum-type").map(|kind| text(&kind)).unwrap_or_default();
-    let value = shown.iter().next().map(|(name, value)| (name.clone(), text(value)));
-    let value = value.as_ref().map(|(name, value)| (name, value.as_str(), kind.as_str()));
+    let parts = u32::try_from(completed.parts).unwrap_or(u32::MAX);
+    let checksum = completed.checksum.as_ref().map(|kept| metadata::checksum_text(kept, parts));
     let etag = etag::client_from_storage(&completed.etag);
     let (bucket, key) = (object.bucket.name.as_str(), object.key.as_str());
     let host = call.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let location = format!("http://{host}/{}", uri_encode_path(format!("{bucket}/{key}").as_bytes()));
     headers.remove(ETAG);
-    Answer::xml(StatusCode::OK, headers, complete_result(&location, bucket, key, &etag, value))
+    Answer::xml(StatusCode::OK, headers, complete_result(&location, bucket, key, &etag, checksum.as_ref()))
 }

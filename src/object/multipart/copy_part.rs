@@ -6,12 +6,11 @@ use crate::s3::copy_source::CopySource;
 use crate::s3::operation::PartOf;
 use crate::s3::xml::copy_part_result;
 
-use super::super::answer::Answer;
+use super::super::answer::{Answer, moment};
 use super::super::error::Error;
 use super::super::metadata::{self, of_format};
 use super::super::plaintext::Plaintext;
 use super::super::{Call, Named, Objects};
-use super::list_parts::moment;
 use super::state::client_etag;
 
 impl Objects {

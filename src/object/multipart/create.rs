@@ -11,7 +11,6 @@ use crate::names::Purpose;
 use crate::s3::customer_key::CustomerKey;
 use crate::s3::operation::{UploadId, clean_response_headers, forwardable_request_headers};
 use crate::s3::xml::{initiated_upload, initiated_upload_xml};
-use crate::storage::StorageRequest;
 
 use super::super::answer::Answer;
 use super::super::error::{Error, WrongAnswer};
@@ -76,19 +75,6 @@ impl Objects {
         let settings = UploadSettings { checksum, headers: headers.collect(), begun_ms };
         let record = seal_record(&UploadKey::new(dek), &envelope, &settings, binding)?;
         Ok(self.state.put(&Folder::new(object.bucket.physical, id).record(), &record).await?)
-    }
-
-    /// Aborts an upload that no client will hear of.
-    async fn give_up(&self, call: &Call, object: Named<'_>, id: &UploadId) {
-        let request = StorageRequest::object(Method::DELETE, object.bucket.physical, object.key.as_str());
-        let outcome = match self.send(call, request.query("uploadId", id.as_str())).await {
-            Ok(response) => response.checked().await.map(drop).map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            let error: &(dyn std::error::Error + 'static) = &error;
-            tracing::warn!(error, %id, "an upload without a record could not be aborted on the storage server");
-        }
     }
 }
 

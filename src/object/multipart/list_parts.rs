@@ -4,8 +4,6 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use crate::format::upload::PartRecord;
 use crate::s3::checksum::{Algorithm, Digest};
@@ -13,7 +11,7 @@ use crate::s3::operation::{ListParts, UploadId, clean_response_headers};
 use crate::s3::sigv4::uri_encode_path;
 use crate::s3::xml::{ListedPart, PartsListing, Who, expect_root};
 
-use super::super::answer::Answer;
+use super::super::answer::{Answer, moment};
 use super::super::error::{Error, WrongAnswer};
 use super::super::metadata::of_format;
 use super::super::service::MAX_DOCUMENT;
@@ -104,24 +102,5 @@ fn listed(part: &PartRecord) -> ListedPart {
         etag: client_etag(part.entry.attempt),
         size: part.entry.length,
         checksum,
-    }
-}
-
-/// A time as S3's documents write it.
-pub(super) fn moment(unix_ms: u64) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000);
-    let format =
-        format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    moment.ok().and_then(|moment| moment.format(&format).ok()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_as_s3_writes_them() {
-        assert_eq!(moment(1_289_422_113_007), "2010-11-10T20:48:33.007Z");
-        assert_eq!(moment(u64::MAX), "");
     }
 }

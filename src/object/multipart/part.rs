@@ -121,7 +121,7 @@ impl Objects {
     }
 
     /// Stores a part on the storage server: its headers and the part's ETag.
-    async fn put_part(
+    pub(super) async fn put_part(
         &self,
         call: &Call,
         object: Named<'_>,

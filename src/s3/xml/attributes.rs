@@ -7,13 +7,22 @@ use crate::s3::checksum::Algorithm;
 /// A checksum by its algorithm, as headers have its value.
 pub type ChecksumText = (Algorithm, String);
 
+/// A checksum of an object, and its type: `FULL_OBJECT` or `COMPOSITE`.
+pub type TypedChecksum = (ChecksumText, &'static str);
+
+/// Writes a checksum and its type where they stand.
+pub(super) fn write_checksum(out: &mut Writer, ((algorithm, value), kind): &TypedChecksum) {
+    out.leaf(&checksum_element(*algorithm), value);
+    out.leaf("ChecksumType", kind);
+}
+
 /// What is known of an object; what was not asked for is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Its ETag, without quotes.
     pub etag: Option<String>,
     /// Its checksum, and the type of it.
-    pub checksum: Option<(ChecksumText, &'static str)>,
+    pub checksum: Option<TypedChecksum>,
     /// Its parts.
     pub parts: Option<PartsPage>,
     /// Its storage class.
@@ -56,10 +65,9 @@ impl Attributes {
         if let Some(etag) = &self.etag {
             out.leaf("ETag", etag);
         }
-        if let Some(((algorithm, value), kind)) = &self.checksum {
+        if let Some(checksum) = &self.checksum {
             out.open("Checksum", None);
-            out.leaf(&checksum_element(*algorithm), value);
-            out.leaf("ChecksumType", kind);
+            write_checksum(&mut out, checksum);
             out.close("Checksum");
         }
         if let Some(parts) = &self.parts {

@@ -1,9 +1,8 @@
 //! CompleteMultipartUpload and UploadPartCopy: the client's list of parts, and what clients are told.
 
-use http::HeaderName;
-
 use crate::s3::checksum::Algorithm;
 
+use super::attributes::{TypedChecksum, write_checksum};
 use super::copy::checksum_element;
 use super::{NAMESPACE, Node, Writer, XmlError, check_root, walk};
 
@@ -96,16 +95,13 @@ pub fn listed_parts(body: &[u8]) -> Result<Vec<AskedPart>, XmlError> {
     if parts.is_empty() { Err(XmlError::Element("Part")) } else { Ok(parts) }
 }
 
-/// A checksum for a document: the header's name, its value and type as headers have them.
-pub type ShownChecksum<'a> = (&'a HeaderName, &'a str, &'a str);
-
 /// The `CompleteMultipartUploadResult` for a client.
 pub fn complete_result(
     location: &str,
     bucket: &str,
     key: &str,
     etag: &str,
-    checksum: Option<ShownChecksum<'_>>,
+    checksum: Option<&TypedChecksum>,
 ) -> Vec<u8> {
     let mut out = Writer::new();
     out.open("CompleteMultipartUploadResult", Some(NAMESPACE));
@@ -113,11 +109,8 @@ pub fn complete_result(
     out.leaf("Bucket", bucket);
     out.leaf("Key", key);
     out.leaf("ETag", etag);
-    if let Some((name, value, kind)) = checksum {
-        if let Some(algorithm) = Algorithm::from_header_name(name) {
-            out.leaf(&checksum_element(algorithm), value);
-        }
-        out.leaf("ChecksumType", kind);
+    if let Some(checksum) = checksum {
+        write_checksum(&mut out, checksum);
     }
     out.close("CompleteMultipartUploadResult");
     out.into_bytes()
@@ -193,8 +186,8 @@ mod tests {
 
     #[test]
     fn results_name_the_checksum() {
-        let name = HeaderName::from_static("x-amz-checksum-sha256");
-        let xml = complete_result("http://s3/b/k", "b", "k<", "\"e-2\"", Some((&name, "AA==-2", "COMPOSITE")));
+        let checksum = ((Algorithm::Sha256, "AA==-2".to_owned()), "COMPOSITE");
+        let xml = complete_result("http://s3/b/k", "b", "k<", "\"e-2\"", Some(&checksum));
         let xml = String::from_utf8(xml).expect("UTF-8");
         assert!(xml.contains("<Key>k&lt;</Key><ETag>&quot;e-2&quot;</ETag><ChecksumSHA256>AA==-2</ChecksumSHA256>"));
         assert!(xml.contains("<ChecksumType>COMPOSITE</ChecksumType>"));

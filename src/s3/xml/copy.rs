@@ -1,7 +1,6 @@
 //! The documents of copies: what the storage server says of one, and what clients are told.
 
-use http::HeaderName;
-
+use super::attributes::{TypedChecksum, write_checksum};
 use super::{NAMESPACE, Writer, XmlError, check_root, leaves};
 use crate::s3::checksum::Algorithm;
 
@@ -34,17 +33,14 @@ fn is_time(text: &str) -> bool {
     (10..=40).contains(&text.len()) && text.bytes().all(legal)
 }
 
-/// The `CopyObjectResult` for a client. `checksum` has the header's name, the value as headers have it, and the type.
-pub fn copy_object_result(etag: &str, last_modified: &str, checksum: Option<(&HeaderName, &str, &str)>) -> Vec<u8> {
+/// The `CopyObjectResult` for a client.
+pub fn copy_object_result(etag: &str, last_modified: &str, checksum: Option<&TypedChecksum>) -> Vec<u8> {
     let mut out = Writer::new();
     out.open("CopyObjectResult", Some(NAMESPACE));
     out.leaf("LastModified", last_modified);
     out.leaf("ETag", etag);
-    if let Some((name, value, kind)) = checksum {
-        if let Some(algorithm) = Algorithm::from_header_name(name) {
-            out.leaf(&checksum_element(algorithm), value);
-        }
-        out.leaf("ChecksumType", kind);
+    if let Some(checksum) = checksum {
+        write_checksum(&mut out, checksum);
     }
     out.close("CopyObjectResult");
     out.into_bytes()
@@ -156,8 +152,8 @@ mod tests {
 
     #[test]
     fn clients_get_etag_time_and_checksum() {
-        let name = HeaderName::from_static("x-amz-checksum-crc64nvme");
-        let xml = copy_object_result("\"a-0\"", "2009-10-12T17:50:30.000Z", Some((&name, "AA==", "FULL_OBJECT")));
+        let checksum = ((Algorithm::Crc64Nvme, "AA==".to_owned()), "FULL_OBJECT");
+        let xml = copy_object_result("\"a-0\"", "2009-10-12T17:50:30.000Z", Some(&checksum));
         assert_eq!(
             String::from_utf8(xml).expect("UTF-8"),
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\

@@ -1,7 +1,7 @@
 //! The end of an upload on the storage server: its CompleteMultipartUpload, and whether one happened before.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName};
+use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::format::checksum::Checksum;
@@ -10,23 +10,19 @@ use crate::format::envelope::Layout;
 use crate::format::footer;
 use crate::format::size;
 use crate::names::KekName;
-use crate::s3::customer_key::CustomerKeys;
-use crate::s3::error::{Code, parse_error};
-use crate::s3::operation::{ObjectOperation, Operation, Read};
+use crate::s3::operation::Read;
 use crate::s3::xml::{complete_upload_xml, fields};
-use crate::storage::{Refusal, StorageBody, StorageError};
+use crate::storage::StorageBody;
 
 use super::super::super::error::{Error, WrongAnswer};
 use super::super::super::fetch::{Fetched, Piece};
+use super::super::super::late;
 use super::super::super::opened::envelope_of;
 use super::super::super::tails::Known;
 use super::super::super::{Call, Named, Objects};
 use super::super::state::OpenUpload;
 use super::Asked;
 use super::list::is_of;
-
-/// Most bytes of the storage server's answer, white space included.
-const MAX_RESULT: usize = 1 << 20;
 
 /// The object that an upload became.
 pub(super) struct Completed {
@@ -59,15 +55,7 @@ impl Objects {
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         // Numbers and ETags, which the storage server knows.
         let body = StorageBody::Replayable(CipherBytes::assume_ciphertext(Bytes::from(document)));
-        let response = self.send(call, request.body(body)).await?.checked().await?;
-        if response.status != StatusCode::OK {
-            return Err(WrongAnswer::Kind.into());
-        }
-        let headers = response.headers.clone();
-        let document = response.collect(MAX_RESULT).await?;
-        if let Some(refusal) = error_in(&document) {
-            return Err(StorageError::Refused(refusal).into());
-        }
+        let (headers, document) = late::success(self.send(call, request.body(body)).await?).await?;
         let [etag] = fields(&document, "CompleteMultipartUploadResult", ["ETag"]).map_err(WrongAnswer::Document)?;
         Ok((headers, etag.ok_or(WrongAnswer::Kind)?))
     }
@@ -82,7 +70,7 @@ impl Objects {
         empty: bool,
     ) -> Result<Option<Completed>, Error> {
         let (upload, read, none) = (asked.upload, Read::default(), HeaderMap::new());
-        let reading = as_read(call, object, &read);
+        let reading = call.as_read(object.bucket.name, object.key, &read, call.of_bucket());
         let most = size::largest_footer(size::MAX_OBJECT);
         let fetched = match self.fetch(&reading, object, &read, Piece::Last(most), &none).await {
             Ok(Fetched::Unsatisfiable) => self.fetch(&reading, object, &read, Piece::Whole, &none).await,
@@ -92,9 +80,7 @@ impl Objects {
             Ok(Fetched::Found(stored)) => stored,
             Ok(Fetched::Unsatisfiable | Fetched::NotModified(_)) => return Ok(None),
             // There is no object.
-            Err(Error::Storage(StorageError::Refused(refusal))) if refusal.status == StatusCode::NOT_FOUND => {
-                return Ok(None);
-            }
+            Err(error) if error.is_status(StatusCode::NOT_FOUND) => return Ok(None),
             Err(error) => return Err(error),
         };
         let Ok(envelope) = envelope_of(&stored.headers) else { return Ok(None) };
@@ -131,35 +117,6 @@ impl Objects {
         asked.promised.check(choice, completed.checksum.as_ref(), completed.parts, length)?;
         Ok(Some(completed))
     }
-}
-
-/// Those of the call's headers that any request about its bucket has.
-pub(super) fn of_bucket(call: &Call) -> HeaderMap {
-    let names = ["x-amz-expected-bucket-owner", "x-amz-request-payer"].map(HeaderName::from_static);
-    names.into_iter().filter_map(|name| Some((name.clone(), call.headers.get(name)?.clone()))).collect()
-}
-
-/// The call as a GET of the object.
-fn as_read(call: &Call, object: Named<'_>, read: &Read) -> Call {
-    let headers = of_bucket(call);
-    let operation = ObjectOperation::GetObject(read.clone());
-    let operation = Operation::Object(object.bucket.name.clone(), object.key.clone(), operation);
-    Call { who: call.who.clone(), operation, headers, customer_keys: CustomerKeys::default() }
-}
-
-/// The error in an answer of status 200 (AWS, CompleteMultipartUpload).
-fn error_in(document: &[u8]) -> Option<Refusal> {
-    let error = parse_error(document.trim_ascii_start())?;
-    let known = Code::ALL.iter().find(|code| code.as_str() == error.code);
-    let status = known.map_or(StatusCode::INTERNAL_SERVER_ERROR, |code| code.status());
-    let (code, told) = (Some(error.code), Box::default());
-    Some(Refusal { status, code, message: error.message, told })
-}
-
-/// The code of the storage server's refusal.
-pub(in super::super) fn code_of(error: &Error) -> Option<&str> {
-    let Error::Storage(StorageError::Refused(refusal)) = error else { return None };
-    refusal.code.as_deref()
 }
 
 /// The storage server's ETag in an answer's headers.

@@ -4,8 +4,7 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::header::ETAG;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 
@@ -16,7 +15,7 @@ use crate::net::BoxError;
 use crate::s3::operation::HIGHEST_PART;
 use crate::storage::{ResponseStream, StorageBody, StorageResponse};
 
-use super::super::super::error::{Error, WrongAnswer};
+use super::super::super::error::Error;
 use super::super::super::{Call, Named, Objects};
 use super::super::state::OpenUpload;
 
@@ -41,14 +40,7 @@ impl Objects {
                 with_footer(self.held_part(upload, part).await?, part.entry.length, sealed, footer).await?
             }
         };
-        let request = self.request(call, Method::PUT, object.bucket, Some(object.key));
-        let request = request.query("partNumber", HIGHEST_PART.to_string()).query("uploadId", upload.id.as_str());
-        let response = self.send(call, request.body(body)).await?.checked().await?;
-        let etag = response.headers.get(ETAG).and_then(|etag| etag.to_str().ok());
-        match etag {
-            Some(etag) if response.status == StatusCode::OK => Ok(etag.to_owned()),
-            _ => Err(WrongAnswer::Kind.into()),
-        }
+        Ok(self.put_part(call, object, upload, HIGHEST_PART, body).await?.1)
     }
 }
 
