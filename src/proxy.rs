@@ -210,7 +210,11 @@ impl Front {
         let body = TimedBody::new(body, self.body_timeout).boxed_unsync();
         let customer_keys = CustomerKeys::take(&mut parts.headers)?;
         let call = Call { who, operation, headers: std::mem::take(&mut parts.headers), customer_keys };
-        let answer = self.objects.perform(&call, Upload { body, payload }).await;
+        self.perform(&call, Upload { body, payload }, about).await
+    }
+
+    async fn perform(&self, call: &Call, upload: Upload, about: &About) -> Result<Answer, Fault> {
+        let answer = self.objects.perform(call, upload).await;
         answer.map_err(|error| match call.who.is_anonymous() {
             true => Fault::of_unsigned(error, &about.id),
             false => Fault::of(error, &about.id),

@@ -20,15 +20,6 @@ const ACCESS: &[(&str, Access)] = &[
     ("bucket", Access::Bucket),
     ("configure", Access::Configure),
 ];
-/// Those that requests without a signature may have: nobody makes or removes buckets.
-const FOR_EVERYBODY: &[(&str, Access)] = &[
-    ("read", Access::Read),
-    ("write", Access::Write),
-    ("delete", Access::Delete),
-    ("list", Access::List),
-    ("configure", Access::Configure),
-];
-
 pub(super) fn read(root: &Section<'_>) -> Option<Vec<Client>> {
     let sections = root.sections("client");
     if sections.is_empty() && !root.has("client") {
@@ -63,7 +54,7 @@ fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<C
         let secret = secret.parsed(|_| files::secret_access_key(&secret.path()));
         Some(Credentials { access_key: access_key?, secret: secret?, session_token: None })
     });
-    let grants = grants(section, ACCESS);
+    let grants = grants(section, |_| true);
     let access_key = access_key?;
     if let Some(line) = lines.insert(access_key.text.to_owned(), access_key.line) {
         access_key.note(Mistake::Duplicate(line));
@@ -84,7 +75,7 @@ fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<C
 
 /// What requests without a signature may do. `None` stands for a mistake.
 pub(super) fn anonymous(section: Section<'_>) -> Option<Anonymous> {
-    let (reason, grants) = (reason(&section), grants(&section, FOR_EVERYBODY));
+    let (reason, grants) = (reason(&section), grants(&section, for_everybody));
     section.finish();
     Some(Anonymous { reason: reason?, grants: grants? })
 }
@@ -98,16 +89,16 @@ fn reason(section: &Section<'_>) -> Option<Reason> {
     reason.map_or(Some(Reason::Unspecified), |text| text.parsed(|text| text.parse().map_err(|_| Mistake::Reason)))
 }
 
-fn grants(section: &Section<'_>, known: &[(&'static str, Access)]) -> Option<Vec<Grant>> {
+fn grants(section: &Section<'_>, allowed: fn(Access) -> bool) -> Option<Vec<Grant>> {
     let grants: Vec<Option<Grant>> =
-        section.sections("grant").into_iter().map(|section| grant(section, known)).collect();
+        section.sections("grant").into_iter().map(|section| grant(section, allowed)).collect();
     if !section.has("grant") {
         section.note(Mistake::Missing("grant"));
     }
     grants.into_iter().collect()
 }
 
-fn grant(section: Section<'_>, known: &[(&'static str, Access)]) -> Option<Grant> {
+fn grant(section: Section<'_>, allowed: fn(Access) -> bool) -> Option<Grant> {
     let mut grant = Grant { buckets: Vec::new(), access: Vec::new() };
     for key in ["buckets", "access"].into_iter().filter(|key| !section.has(key)) {
         section.note(Mistake::Missing(key));
@@ -116,7 +107,7 @@ fn grant(section: Section<'_>, known: &[(&'static str, Access)]) -> Option<Grant
         grant.buckets.push(text.parsed(pattern)?);
     }
     for text in section.texts("access") {
-        grant.access.push(text.parsed(|text| access(text, known))?);
+        grant.access.push(text.parsed(|text| access(text, allowed))?);
     }
     section.finish();
     Some(grant)
@@ -136,7 +127,13 @@ fn pattern(text: &str) -> Result<BucketPattern, Mistake> {
     }
 }
 
-fn access(text: &str, known: &[(&'static str, Access)]) -> Result<Access, Mistake> {
-    let found = known.iter().find(|(word, _)| *word == text);
-    found.map(|(_, access)| *access).ok_or_else(|| Mistake::Choice(known.iter().map(|(word, _)| *word).collect()))
+fn access(text: &str, allowed: fn(Access) -> bool) -> Result<Access, Mistake> {
+    let known = || ACCESS.iter().filter(|(_, access)| allowed(*access));
+    let found = known().find(|(word, _)| *word == text);
+    found.map(|(_, access)| *access).ok_or_else(|| Mistake::Choice(known().map(|(word, _)| *word).collect()))
+}
+
+/// What requests without a signature may have: nobody makes or removes buckets.
+fn for_everybody(access: Access) -> bool {
+    access != Access::Bucket
 }

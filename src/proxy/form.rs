@@ -125,11 +125,7 @@ impl Front {
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         let call = Call { who, operation, headers, customer_keys };
-        let stored = self.objects.perform(&call, Upload { body, payload: Payload::Unsigned }).await;
-        let stored = stored.map_err(|error| match call.who.is_anonymous() {
-            true => Fault::of_unsigned(error, &about.id),
-            false => Fault::of(error, &about.id),
-        })?;
+        let stored = self.perform(&call, Upload { body, payload: Payload::Unsigned }, about).await?;
         Ok(answer_to(parts, about, (bucket, &key), fields.success_action(), stored))
     }
 
