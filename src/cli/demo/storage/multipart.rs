@@ -10,7 +10,7 @@ use super::conditions::check_write;
 use super::described::{Checksums, Described, at_ms, checksums_of, described_by, owner, put_checksums};
 use super::index::{Change, internal};
 use super::objects::new_content_id;
-use super::receive::{Promises, Received, receive};
+use super::receive::{Received, received};
 use super::rows::{ObjectRow, Piece, bucket_id, json, now, object, pieces, pieces_after, signed, upload};
 use crate::custodian::approval::json::{hex, unhex};
 
@@ -55,14 +55,7 @@ impl FolderStorage {
     pub(super) async fn receive_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         let mut input = req.input;
         self.upload_is_there(&input.bucket, &input.key, &input.upload_id, input.part_number).await?;
-        let promises = Promises {
-            md5: input.content_md5.take(),
-            checksums: checksums_of!(input),
-            algorithm: input.checksum_algorithm.take(),
-            trailers: req.trailing_headers,
-        };
-        let body = input.body.take().unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
-        let received = receive(&self.files, body, promises).await?;
+        let received = received!(self, input, req.trailing_headers)?;
         let piece = self.add_part(&input.bucket, &input.key, &input.upload_id, input.part_number, received).await?;
         let mut output = UploadPartOutput { e_tag: Some(ETag::Strong(piece.etag)), ..UploadPartOutput::default() };
         put_checksums!(piece.checksums, output);

@@ -8,10 +8,10 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::FolderStorage;
 use super::conditions::{Conditions, check_delete, check_write, condition};
-use super::described::{checksums_of, describe, described_by, put_checksums};
+use super::described::{describe, described_by, put_checksums};
 use super::index::internal;
 use super::reading::Opened;
-use super::receive::{Promises, receive};
+use super::receive::received;
 use super::rows::{ObjectRow, Piece, bucket_id, now, object, signed};
 use crate::crypto::random_array;
 use crate::custodian::approval::json::hex;
@@ -98,6 +98,19 @@ macro_rules! check_read {
     };
 }
 
+/// What GET and HEAD say alike of what was asked for.
+macro_rules! tell {
+    ($input:expr, $row:expr, $asked:expr, $output:expr) => {
+        describe!($row, $output);
+        $output.content_length = Some($asked.length());
+        $output.content_range = $asked.content_range($row.size);
+        $output.parts_count = $asked.parts_count;
+        if wants_checksums($input.checksum_mode.as_ref()) && !$asked.partial {
+            put_checksums!($row.described.checksums, $output);
+        }
+    };
+}
+
 fn wants_checksums(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }
@@ -111,14 +124,7 @@ impl FolderStorage {
         let mut described = described_by!(input);
         // Before anybody sends gigabytes to nowhere.
         bucket_id(&mut *self.index.reader().await?, &input.bucket).await?;
-        let promises = Promises {
-            md5: input.content_md5.take(),
-            checksums: checksums_of!(input),
-            algorithm: input.checksum_algorithm.take(),
-            trailers: req.trailing_headers,
-        };
-        let body = input.body.take().unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
-        let received = receive(&self.files, body, promises).await?;
+        let received = received!(self, input, req.trailing_headers)?;
         described.checksums = received.checksums.clone();
         let row = ObjectRow {
             content: new_content_id()?,
@@ -158,14 +164,8 @@ impl FolderStorage {
         check_read!(input, row)?;
         let asked = Asked::new(row, pieces, input.range, input.part_number)?;
         let mut output = GetObjectOutput::default();
-        describe!(row, output);
-        output.content_length = Some(asked.length());
-        output.content_range = asked.content_range(row.size);
-        output.parts_count = asked.parts_count;
+        tell!(input, row, asked, output);
         output.tag_count = Some(row.described.tags.len()).filter(|count| *count > 0).and_then(|n| n.try_into().ok());
-        if wants_checksums(input.checksum_mode.as_ref()) && !asked.partial {
-            put_checksums!(row.described.checksums, output);
-        }
         output.body = Some(StreamingBlob::wrap(self.read(opened, asked.span)));
         Ok(S3Response::new(output))
     }
@@ -178,13 +178,7 @@ impl FolderStorage {
         check_read!(input, row)?;
         let asked = Asked::new(row, pieces, input.range, input.part_number)?;
         let mut output = HeadObjectOutput::default();
-        describe!(row, output);
-        output.content_length = Some(asked.length());
-        output.content_range = asked.content_range(row.size);
-        output.parts_count = asked.parts_count;
-        if wants_checksums(input.checksum_mode.as_ref()) && !asked.partial {
-            put_checksums!(row.described.checksums, output);
-        }
+        tell!(input, row, asked, output);
         Ok(S3Response::new(output))
     }
 

@@ -26,6 +26,21 @@ const ALGORITHMS: &[&str] = &[
     ChecksumAlgorithm::SHA256,
 ];
 
+/// Receives the body of an upload's input, and what it promises: PutObject and UploadPart say so alike.
+macro_rules! received {
+    ($storage:expr, $input:expr, $trailers:expr) => {{
+        let promises = $crate::cli::demo::storage::receive::Promises {
+            md5: $input.content_md5.take(),
+            checksums: $crate::cli::demo::storage::described::checksums_of!($input),
+            algorithm: $input.checksum_algorithm.take(),
+            trailers: $trailers,
+        };
+        let body = $input.body.take().unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
+        $crate::cli::demo::storage::receive::receive(&$storage.files, body, promises).await
+    }};
+}
+pub(super) use received;
+
 /// What a client said of the bytes that it sends.
 #[derive(Default)]
 pub(super) struct Promises {
