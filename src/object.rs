@@ -20,6 +20,7 @@ pub mod error;
 mod fetch;
 mod get;
 mod head;
+mod late;
 mod lease;
 mod list;
 mod metadata;
@@ -35,11 +36,12 @@ mod source;
 pub mod state;
 mod tails;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::custody::keys::BranchKeys;
+use crate::names::LogicalBucket;
 use crate::s3::customer_key::CustomerKeys;
-use crate::s3::operation::{Access, BucketOperation, ObjectOperation, Operation, forwardable_request_headers};
+use crate::s3::operation::{Access, BucketOperation, ObjectOperation, Operation, Read, forwardable_request_headers};
 use crate::s3::target::ObjectKey;
 use crate::storage::{Storage, StorageRequest, StorageResponse};
 
@@ -73,6 +75,20 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The client's own keys (SSE-C).
     pub customer_keys: CustomerKeys,
+}
+
+impl Call {
+    /// The same client's GET of an object, with these headers and no customer key.
+    fn as_read(&self, bucket: &LogicalBucket, key: &ObjectKey, read: &Read, headers: HeaderMap) -> Self {
+        let operation = Operation::Object(bucket.clone(), key.clone(), ObjectOperation::GetObject(read.clone()));
+        Self { who: self.who.clone(), operation, headers, customer_keys: CustomerKeys::default() }
+    }
+
+    /// Those of its headers that any request about its bucket has.
+    fn of_bucket(&self) -> HeaderMap {
+        let names = ["x-amz-expected-bucket-owner", "x-amz-request-payer"].map(HeaderName::from_static);
+        names.into_iter().filter_map(|name| Some((name.clone(), self.headers.get(name)?.clone()))).collect()
+    }
 }
 
 /// An object as a request names it.

@@ -10,7 +10,6 @@ Options and environment:
 """
 
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,8 @@ import install  # noqa: E402
 install.python_packages()
 
 import endpoints  # noqa: E402
+import fixtures  # noqa: E402
+from fixtures import prefix, pytest_runtest_makereport, weed  # noqa: E402, F401
 
 BOTH = ["seaweedfs", "embedded"]
 
@@ -49,21 +50,11 @@ def pytest_generate_tests(metafunc):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """One storage server after the other, and the search for plaintext after all that was written there."""
-    def order(item):
-        backend = item.callspec.params.get("target") if hasattr(item, "callspec") else None
-        return (BOTH.index(backend) if backend in BOTH else -1, item.path.name == "test_secrecy.py")
-    items.sort(key=order)
+    fixtures.one_server_after_the_other(items, BOTH)
     if not config.getoption("--all"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
-
-
-@pytest.fixture(scope="session")
-def weed(tmp_path_factory):
-    server = endpoints.seaweedfs(tmp_path_factory.mktemp("weed"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -72,16 +63,3 @@ def target(request, tmp_path_factory):
     weed = request.getfixturevalue("weed") if request.param != "embedded" else None
     with endpoints.endpoint(request.param, tmp_path_factory.mktemp(request.param), weed) as found:
         yield found
-
-
-@pytest.fixture
-def prefix():
-    """Keys of one test begin with this."""
-    return f"{uuid.uuid4().hex[:12]}/"
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    endpoints.add_log(item, report)
-    return report

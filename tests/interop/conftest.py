@@ -8,13 +8,14 @@ Environment:
 """
 
 import os
-import uuid
 
 import pytest
 
 import clients
 import endpoints
+import fixtures
 import target as targets
+from fixtures import prefix, pytest_runtest_makereport, weed  # noqa: F401
 
 EXTERNAL = [os.environ.get(f"CLAVIGER_TEST_S3_{name}") for name in ("URL", "KEY", "SECRET", "DIR")]
 BACKENDS = ["direct"] if endpoints.DIRECT else ["embedded", "openbao", "seaweedfs"] + (["external"] if any(EXTERNAL) else [])
@@ -37,10 +38,7 @@ def pytest_generate_tests(metafunc):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """One storage server after the other; the search for plaintext after all that was written there."""
-    def order(item):
-        backend = item.callspec.params.get("target") if hasattr(item, "callspec") else None
-        return (BACKENDS.index(backend) if backend else -1, item.path.name == "test_secrecy.py")
-    items.sort(key=order)
+    fixtures.one_server_after_the_other(items, BACKENDS)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -48,14 +46,6 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("what the storage servers can do")
         for fact in sorted(set(targets.FACTS)):
             terminalreporter.write_line(fact)
-
-
-@pytest.fixture(scope="session")
-def weed(tmp_path_factory):
-    """A SeaweedFS server, shared by all that store in it."""
-    server = endpoints.seaweedfs(tmp_path_factory.mktemp("weed"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -67,20 +57,7 @@ def target(request, tmp_path_factory):
         yield found
 
 
-@pytest.fixture
-def prefix():
-    """Keys of one test begin with this."""
-    return f"{uuid.uuid4().hex[:12]}/"
-
-
 @pytest.fixture(params=clients.ALL, ids=lambda client: client.name)
 def client(request, target, tmp_path):
     """Each client in turn, in a home of its own."""
     return request.param(target, tmp_path)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    endpoints.add_log(item, report)
-    return report

@@ -46,6 +46,14 @@ enum Row<'a> {
     Prefix(String),
 }
 
+/// A key as a listing writes it, with the encoding that was asked for.
+pub(crate) fn shown(seen: &Seen, text: &str) -> String {
+    match seen.value("encoding-type") {
+        Some("url") => percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
+        _ => escaped(text),
+    }
+}
+
 /// ListObjects, version 1 or 2.
 pub(crate) fn listing(objects: &BTreeMap<String, Stored>, seen: &Seen) -> Reply {
     let v2 = seen.has("list-type");
@@ -53,10 +61,7 @@ pub(crate) fn listing(objects: &BTreeMap<String, Stored>, seen: &Seen) -> Reply 
     let delimiter = seen.value("delimiter").filter(|delimiter| !delimiter.is_empty());
     let most: usize = seen.value("max-keys").and_then(|number| number.parse().ok()).unwrap_or(1000);
     let after = if v2 { seen.value("continuation-token").or(seen.value("start-after")) } else { seen.value("marker") };
-    let shown = |text: &str| match seen.value("encoding-type") {
-        Some("url") => percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
-        _ => escaped(text),
-    };
+    let shown = |text: &str| shown(seen, text);
     let mut rows: Vec<Row<'_>> = Vec::new();
     for (key, stored) in objects {
         let Some(rest) = key.strip_prefix(prefix) else { continue };

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use super::super::listing::escaped;
+use super::super::listing::{escaped, shown};
 use super::super::reply::Reply;
 use super::objects::{etag_of, kept_headers, leaf};
 use super::{Buckets, Seen, Store, Stored, lock};
@@ -163,10 +163,7 @@ impl Store {
         });
         let truncated = rows.len() > most;
         rows.truncate(most);
-        let shown = |text: &str| match seen.value("encoding-type") {
-            Some("url") => percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
-            _ => escaped(text),
-        };
+        let shown = |text: &str| shown(seen, text);
         let mut xml = format!(
             "<ListMultipartUploadsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Bucket>{}</Bucket>\
              <Prefix>{}</Prefix><MaxUploads>{most}</MaxUploads><IsTruncated>{truncated}</IsTruncated>",

@@ -7,7 +7,7 @@ use std::sync::MutexGuard;
 
 use http::Method;
 
-use super::super::listing::escaped;
+use super::super::listing::shown;
 use super::super::reply::Reply;
 use super::objects::read;
 use super::{Buckets, Seen, Store, Stored, lock};
@@ -205,10 +205,7 @@ fn list(bucket: &BTreeMap<String, Stored>, older: Option<&BTreeMap<String, Vec<V
     }
     let truncated = rows.len() > most;
     rows.truncate(most);
-    let shown = |text: &str| match seen.value("encoding-type") {
-        Some("url") => percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
-        _ => escaped(text),
-    };
+    let shown = |text: &str| shown(seen, text);
     let mut xml = format!(
         "<ListVersionsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>{}</Name><Prefix>{}</Prefix>\
          <MaxKeys>{most}</MaxKeys><IsTruncated>{truncated}</IsTruncated>",
