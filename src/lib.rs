@@ -6,6 +6,7 @@
 //! ```text
 //! floor 5  cli, config      one file per subcommand; the only place where concrete parts are wired
 //! floor 4  proxy            listener side: authenticate, route, dispatch, respond
+//!          maintenance      jobs over what is stored: rewrap, census, re-encrypt, migrate, verify, export, gc
 //! floor 3  object           the S3 operations on encrypted objects
 //! floor 2  storage          client of the storage servers
 //!          transit          a custodian over the Vault/OpenBao Transit API
@@ -24,6 +25,7 @@ pub mod crypto;
 pub mod custodian;
 pub mod custody;
 pub mod format;
+pub mod maintenance;
 pub mod names;
 pub mod net;
 pub mod object;

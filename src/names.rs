@@ -145,14 +145,20 @@ pub enum Purpose {
     Object,
     /// The record of a multipart upload under way.
     Upload,
+    /// What jobs keep in the state bucket: checkpoints and manifests.
+    Job,
 }
 
 impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Object, Self::Upload, Self::Job];
+
     /// As it stands in contexts and associated data.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Object => "object",
             Self::Upload => "upload",
+            Self::Job => "job",
         }
     }
 }

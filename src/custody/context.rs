@@ -41,7 +41,7 @@ impl BranchContext {
                     return Err(NotCanonical);
                 }
                 let purpose = d.str()?;
-                let purpose = [Purpose::Object, Purpose::Upload].into_iter().find(|known| known.as_str() == purpose);
+                let purpose = Purpose::ALL.into_iter().find(|known| known.as_str() == purpose);
                 Ok(Self {
                     purpose: purpose.ok_or(NotCanonical)?,
                     bucket: LogicalBucket::new(d.str()?).map_err(|_| NotCanonical)?,

@@ -1,7 +1,7 @@
 //! Who may do what: the clients of the proxy and the proof that a request comes from one.
 //!
 //! **Invariant:** an [`Authenticated`] is made only from a signature that verified under that client's own
-//! secret, or from the part of the configuration that admits requests without one ([`Anonymous`]); every operation on
+//! secret, or from the part of the configuration that admits requests without one ([`Anonymous`]), or for a job of ours; every operation on
 //! objects asks for one.
 //!
 //! **Invariant:** what an anonymous request asks of the storage server goes there unsigned, so that nobody gets from
@@ -100,6 +100,8 @@ pub struct Authenticated {
 enum Party {
     Client(Arc<Client>),
     Anonymous(Arc<Anonymous>),
+    /// A job of ours, which its operator started.
+    Program,
 }
 
 impl Authenticated {
@@ -122,6 +124,12 @@ impl Authenticated {
         Self { party: Party::Anonymous(anonymous), caller }
     }
 
+    /// Of a job that the operator of this configuration runs. It may do everything here that the custodian lets it, and signs as the
+    /// proxy towards the storage server. No request that comes from outside leads here.
+    pub fn program(caller: Caller) -> Self {
+        Self { party: Party::Program, caller }
+    }
+
     /// Whether nobody signed the request.
     pub fn is_anonymous(&self) -> bool {
         matches!(self.party, Party::Anonymous(_))
@@ -132,6 +140,7 @@ impl Authenticated {
         let grants = match &self.party {
             Party::Client(client) => &client.grants,
             Party::Anonymous(anonymous) => &anonymous.grants,
+            Party::Program => return true,
         };
         covers(grants, access, bucket)
     }
@@ -140,7 +149,7 @@ impl Authenticated {
     pub fn access_key(&self) -> &str {
         match &self.party {
             Party::Client(client) => &client.access_key,
-            Party::Anonymous(_) => "-",
+            Party::Anonymous(_) | Party::Program => "-",
         }
     }
 
@@ -154,6 +163,7 @@ impl Authenticated {
         match &self.party {
             Party::Client(client) => client.storage_credentials.as_ref().map_or(Signer::Proxy, Signer::Client),
             Party::Anonymous(_) => Signer::Nobody,
+            Party::Program => Signer::Proxy,
         }
     }
 }

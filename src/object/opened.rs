@@ -62,8 +62,8 @@ impl Objects {
         Ok(Opened { dek: Arc::new(opened.dek), layout, metadata, commitment, kek, lease })
     }
 
-    /// Unwraps the DEK of an object, or of an upload's record. Whose it may be: of objects, any writer's that the bucket
-    /// accepts; of records, our own domain's, so that nobody who may merely generate keys elsewhere makes an upload that
+    /// Unwraps the DEK of an object, or of an upload's or job's record. Whose it may be: of objects, any writer's that the
+    /// bucket accepts; of records, our own domain's, so that nobody who may merely generate keys elsewhere makes an upload that
     /// this proxy then encrypts under.
     pub(super) async fn unwrap(
         &self,
@@ -84,7 +84,7 @@ impl Objects {
         }
         let accepted = match binding.purpose {
             Purpose::Object => bucket.keys.accept_writers.contains(&branch.writer),
-            Purpose::Upload => branch.writer == *self.keys.writer(),
+            Purpose::Upload | Purpose::Job => branch.writer == *self.keys.writer(),
         };
         if !accepted {
             return Err(Error::ForeignWriter(branch.writer.clone()));

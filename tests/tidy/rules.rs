@@ -84,6 +84,18 @@ const CONFINED: &[Confined] = &[
         free_in_tests: true,
         advice: "it serves `demo` and `init` only; pass what it makes in from `cli`",
     },
+    Confined {
+        crates: &["age"],
+        homes: &["src/custodian/backup.rs", "src/custodian/backup/", "src/cli.rs", "src/cli/"],
+        free_in_tests: true,
+        advice: "backups of KEKs alone are in its format; objects are in ours",
+    },
+    Confined {
+        crates: &["indicatif"],
+        homes: &["src/cli.rs", "src/cli/"],
+        free_in_tests: false,
+        advice: "jobs count in `maintenance::progress`; `cli` shows it",
+    },
 ];
 
 /// Where output on the terminal belongs.

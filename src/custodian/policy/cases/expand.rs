@@ -204,7 +204,7 @@ impl Cells<'_> {
     fn known(&self, column: Column) -> Vec<(&str, Option<&str>)> {
         let fixed: Vec<&str> = match column {
             Column::Reason => Reason::ALL.map(Reason::as_str).to_vec(),
-            Column::Purpose => [Purpose::Object, Purpose::Upload].map(Purpose::as_str).to_vec(),
+            Column::Purpose => Purpose::ALL.map(Purpose::as_str).to_vec(),
             Column::Granted => vec!["yes", "no"],
             _ => Vec::new(),
         };
@@ -287,7 +287,7 @@ fn labels(text: &str) -> Result<Labels, String> {
 }
 
 fn purpose(text: &str) -> Result<Purpose, String> {
-    let known = [Purpose::Object, Purpose::Upload].into_iter().find(|known| known.as_str() == text);
+    let known = Purpose::ALL.into_iter().find(|known| known.as_str() == text);
     known.ok_or_else(|| "purpose must be object or upload".to_owned())
 }
 
