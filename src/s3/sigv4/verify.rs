@@ -185,12 +185,12 @@ impl Presented {
     }
 
     fn check_time(&self, now: OffsetDateTime, settings: &VerifySettings) -> Result<(), AuthError> {
-        let age = now - self.timestamp.at();
+        let since = now - self.timestamp.at();
         match self.form {
-            Form::Header if age.abs() > settings.max_skew => Err(AuthError::Skewed),
+            Form::Header if since.abs() > settings.max_skew => Err(AuthError::Skewed),
             Form::Presigned { expires_s: 0, .. } => Err(AuthError::Expired),
-            Form::Presigned { .. } if age < -settings.max_skew => Err(AuthError::NotYetValid),
-            Form::Presigned { expires_s, .. } if age > Duration::seconds(expires_s.into()) => Err(AuthError::Expired),
+            Form::Presigned { .. } if since < -settings.max_skew => Err(AuthError::NotYetValid),
+            Form::Presigned { expires_s, .. } if since > Duration::seconds(expires_s.into()) => Err(AuthError::Expired),
             _ => Ok(()),
         }
     }

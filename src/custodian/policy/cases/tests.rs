@@ -106,7 +106,7 @@ fn cells_stand_for_what_they_say() {
     );
     assert_eq!(count("who | action | key | reason | granted", "us | unwrap | records | * | *"), 20);
     assert_eq!(count("who | action | key | reason", "us | unwrap | records | !*customer*"), 8);
-    assert_eq!(count("who | action | key | bucket | purpose", "us | unwrap | records | * | *"), 4);
+    assert_eq!(count("who | action | key | bucket | purpose", "us | unwrap | records | * | *"), 6);
     assert_eq!(count("who | action | key | from | at | behalf", "us | unwrap | records | *, 10.0.0.1 | * | *"), 3);
 }
 
