@@ -18,6 +18,7 @@ mod files;
 mod grant;
 mod init;
 mod inspect;
+mod jobs;
 mod key;
 mod policy;
 mod proposals;

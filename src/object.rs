@@ -34,6 +34,7 @@ mod reading;
 mod service;
 mod source;
 pub mod state;
+pub mod stored;
 mod tails;
 
 use http::{HeaderMap, HeaderName, Method};

@@ -80,7 +80,7 @@ pub enum FrontError {
 
 /// The listener side of the proxy.
 pub struct Front {
-    objects: Objects,
+    objects: Arc<Objects>,
     clients: HashMap<String, Arc<Client>>,
     anonymous: Option<Arc<Anonymous>>,
     domains: Vec<String>,
@@ -99,7 +99,7 @@ impl Front {
     ///
     /// # Errors
     /// [`FrontError`].
-    pub fn new(objects: Objects, settings: FrontSettings) -> Result<Self, FrontError> {
+    pub fn new(objects: impl Into<Arc<Objects>>, settings: FrontSettings) -> Result<Self, FrontError> {
         let FrontSettings { clients, anonymous, domains, verify, body_timeout, max_requests, access_log } = settings;
         let anonymous = anonymous.map(Arc::new);
         let mut by_key: HashMap<String, Arc<Client>> = HashMap::new();
@@ -114,7 +114,18 @@ impl Front {
         let slots = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
         let strangers = Semaphore::new((max_requests / 8).clamp(1, Semaphore::MAX_PERMITS));
         let (clients, changing) = (by_key, Arc::default());
-        Ok(Self { objects, clients, anonymous, domains, verify, body_timeout, slots, strangers, changing, access_log })
+        Ok(Self {
+            objects: objects.into(),
+            clients,
+            anonymous,
+            domains,
+            verify,
+            body_timeout,
+            slots,
+            strangers,
+            changing,
+            access_log,
+        })
     }
 
     /// Serves `listener` until `shutdown` resolves, then drains.

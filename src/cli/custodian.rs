@@ -133,6 +133,8 @@ fn opening(config: CustodianConfig, store: Arc<dyn Store>) -> Opening {
         approvals_required: config.approvals.required,
         grant_approvals_required: config.approvals.grants_required,
         default_labels: config.server.default_labels,
+        sites: config.keys.sites,
+        retire_wait_s: config.keys.retire_wait_s,
         ..EngineSettings::new(config.server.identity)
     };
     let audit_disk = Arc::new(Disk::durable());

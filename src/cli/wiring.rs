@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{Config, StorageSection};
 use crate::custody::caller::Caller;
 use crate::custody::context::BranchContext;
 use crate::custody::derivation::{DerivationError, prove_derivation};
@@ -19,6 +19,7 @@ use crate::custody::{Custodian, CustodyError};
 use crate::names::{BranchId, KekName, LogicalBucket, Principal, Purpose, WriterDomain};
 use crate::net::listener::{DrainReport, ListenerLimits};
 use crate::object::Objects;
+use crate::object::bucket::Buckets;
 use crate::object::state::StateBucket;
 use crate::proxy::access_log::{AccessLog, AccessLogSettings};
 use crate::proxy::{Front, FrontSettings};
@@ -73,6 +74,45 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     listener.with_context(|| format!("cannot listen on {address}, choose another address"))
 }
 
+/// What carries out operations on objects, without anybody who asks for them.
+pub(super) struct Workbench {
+    pub(super) objects: Arc<Objects>,
+    /// The state bucket.
+    pub(super) state: StateBucket,
+    /// The client of the storage server, which signs as the proxy.
+    pub(super) storage: Storage,
+    /// The client of the custodian.
+    pub(super) transit: Arc<Transit>,
+    watching: Option<Watching>,
+}
+
+/// Puts storage server and custodian together.
+async fn workbench(
+    storage: StorageSection,
+    custodian: &TransitSettings,
+    leases: &LeaseSettings,
+    buckets: Buckets,
+    writer: WriterDomain,
+    transit: Arc<Transit>,
+) -> Result<Workbench> {
+    let state_bucket = storage.state_bucket;
+    let storage = Storage::new(storage.settings, storage.credentials)?;
+    let state = StateBucket::new(storage.clone(), state_bucket);
+    let directory = Arc::new(state.clone());
+    let keys = BranchKeys::new(Arc::clone(&transit) as Arc<dyn Custodian>, directory, leases.clone(), writer);
+    let watching = watch(custodian, leases, &transit, &keys).await?;
+    let objects = Arc::new(Objects::new(storage.clone(), keys, buckets, state.clone()));
+    Ok(Workbench { objects, state, storage, transit, watching })
+}
+
+/// What a job works with: all of a proxy but the listening side. Buckets and keys are those of its configuration.
+pub(super) async fn prepare_job(config: Config) -> Result<Workbench> {
+    let transit = Arc::new(Transit::new(&config.custodian).context("the custodian's settings do not do")?);
+    prove_keks(&config, transit.as_ref()).await?;
+    let Config { proxy, storage, custodian, leases, buckets, .. } = config;
+    workbench(storage, &custodian, &leases, buckets, proxy.writer, transit).await
+}
+
 /// Opens or connects to the custodian, proves the KEKs, and puts the proxy together.
 pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Prepared> {
     let transit = Arc::new(Transit::new(&config.custodian).context("the custodian's settings do not do")?);
@@ -80,12 +120,8 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
     log_start(&config, listener.local_addr()?);
     let Config { proxy, storage, custodian: section, leases, buckets, clients, anonymous, audit, .. } = config;
     let access_log = audit.map(access_log).transpose()?;
-    let state_bucket = storage.state_bucket;
-    let storage = Storage::new(storage.settings, storage.credentials)?;
-    let state = StateBucket::new(storage.clone(), state_bucket);
-    let directory = Arc::new(state.clone());
-    let keys = BranchKeys::new(Arc::clone(&transit) as Arc<dyn Custodian>, directory, leases.clone(), proxy.writer);
-    let watching = watch(&section, &leases, &transit, &keys).await?;
+    let Workbench { objects, storage, watching, .. } =
+        workbench(storage, &section, &leases, buckets, proxy.writer, transit).await?;
     let settings = FrontSettings {
         clients,
         anonymous,
@@ -95,7 +131,7 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
         max_requests: proxy.max_requests,
         access_log: access_log.clone(),
     };
-    let front = Arc::new(Front::new(Objects::new(storage.clone(), keys, buckets, state), settings)?);
+    let front = Arc::new(Front::new(objects, settings)?);
     let limits =
         ListenerLimits { drain: proxy.drain, max_connections: proxy.max_connections, ..ListenerLimits::default() };
     Ok(Prepared { front, listener, tls: proxy.tls, limits, _watching: watching, access_log, storage })

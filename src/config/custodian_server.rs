@@ -16,10 +16,11 @@ use super::files;
 use super::problem::{Mistake, Problems};
 use super::section::{Section, Text};
 use crate::custodian::audit::AuditSettings;
-use crate::custodian::engine::POLICY_LEN_MAX;
+use crate::custodian::engine::{POLICY_LEN_MAX, RETIRE_WAIT_S};
 use crate::custodian::identity::{self, SpiffeId};
 use crate::custodian::kek::Labels;
 use crate::custodian::policy::Policy;
+use crate::custodian::store::SITES_MAX;
 use crate::net::tls::{self, IdentityFiles, TlsError};
 use crate::telemetry::LogFormat;
 use crate::tlog::note::{Use, VerifierKey};
@@ -89,6 +90,15 @@ pub struct ApprovalsSection {
     pub grants_required: u8,
 }
 
+/// `[keys]`.
+#[derive(Debug, Clone)]
+pub struct KeysSection {
+    /// The sites that have to hold the branch-key directory.
+    pub sites: Vec<String>,
+    /// Seconds between a rotation and the retirement of the versions before.
+    pub retire_wait_s: u64,
+}
+
 /// A checked configuration of the custodian's server.
 pub struct CustodianConfig {
     /// The file.
@@ -107,6 +117,8 @@ pub struct CustodianConfig {
     pub policy: String,
     /// How many people it takes.
     pub approvals: ApprovalsSection,
+    /// What the life of keys is bound to.
+    pub keys: KeysSection,
     /// How a line of the log looks.
     pub log_format: LogFormat,
     /// Which events are logged.
@@ -145,6 +157,7 @@ fn read(root: Section<'_>, file: &Path) -> Option<CustodianConfig> {
     let audit = root.required_section("audit").and_then(|section| audit(section, server.as_ref()));
     let policy = root.required_section("policy").and_then(policy);
     let approvals = approvals(root.section("approvals"));
+    let keys = keys(root.section("keys"));
     let (log_format, log_filter) = super::log(root.section("log"));
     root.finish();
     let (policy_file, policy) = policy?;
@@ -157,6 +170,7 @@ fn read(root: Section<'_>, file: &Path) -> Option<CustodianConfig> {
         policy_file,
         policy,
         approvals,
+        keys: keys?,
         log_format,
         log_filter,
     })
@@ -284,6 +298,27 @@ fn approvals(section: Option<Section<'_>>) -> ApprovalsSection {
     };
     section.finish();
     approvals
+}
+
+/// The name of a site: of a state bucket that has to hold the branch-key directory.
+pub(super) fn site(text: &str) -> Result<String, Mistake> {
+    instance(text).map_err(|_| Mistake::Site)
+}
+
+fn keys(section: Option<Section<'_>>) -> Option<KeysSection> {
+    let standard = KeysSection { sites: vec!["main".to_owned()], retire_wait_s: RETIRE_WAIT_S };
+    let Some(section) = section else { return Some(standard) };
+    let texts = section.texts("sites");
+    let sites: Vec<String> = texts.iter().filter_map(|text| text.parsed(site)).collect();
+    let retire_wait_s = section.number("retire_wait_s", 0..=31_536_000, standard.retire_wait_s);
+    let are_good = sites.len() == texts.len();
+    if sites.len() > SITES_MAX {
+        section.note_at("sites", Mistake::Sites);
+    }
+    let is_short = sites.len() <= SITES_MAX;
+    section.finish();
+    let sites = if sites.is_empty() { standard.sites } else { sites };
+    (are_good && is_short).then_some(KeysSection { sites, retire_wait_s })
 }
 
 #[cfg(test)]

@@ -251,6 +251,12 @@ pub enum Mistake {
     /// No client is served.
     #[error("no client is configured; add a [[client]] section for each access key")]
     NoClient,
+    /// A site is named otherwise than plainly.
+    #[error("is not a site's name: 1 to 64 letters, digits, '.', '_' or '-'")]
+    Site,
+    /// More sites than there can be.
+    #[error("names more than 16 sites")]
+    Sites,
     /// Not the name of a custodian.
     #[error("not a name; it has 1 to 64 letters, digits or '._-'")]
     Instance,

@@ -41,6 +41,8 @@ pub enum Kind {
     Policy,
     /// A branch key, in the ledger.
     Branch,
+    /// That a branch key was read back from a site.
+    Confirmation,
     /// How far the store is: see [`Epoch`](super::store::Epoch).
     Epoch,
     /// The list of seals, which stands in the clear (it is what opens the barrier) but is accounted for too.
@@ -54,7 +56,7 @@ impl Kind {
     /// Kinds whose rows the epoch accounts for.
     pub const ACCOUNTED: [Self; 7] =
         [Self::Kek, Self::Proposal, Self::Grant, Self::Revocation, Self::Instance, Self::Policy, Self::Seals];
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Kek,
         Self::Proposal,
         Self::Grant,
@@ -62,6 +64,7 @@ impl Kind {
         Self::Instance,
         Self::Policy,
         Self::Branch,
+        Self::Confirmation,
         Self::Epoch,
         Self::Seals,
     ];
@@ -76,6 +79,7 @@ impl Kind {
             Self::Instance => "instance",
             Self::Policy => "policy",
             Self::Branch => "branch",
+            Self::Confirmation => "confirmation",
             Self::Epoch => "epoch",
             Self::Seals => "seals",
         }

@@ -8,6 +8,8 @@
 //! **Invariant:** what is changed is in the store before anybody can use it; what is switched off is off before that.
 //! **Invariant:** without having seen the store within the grace, no key is used: someone else may have switched it off.
 
+mod branches;
+mod census;
 mod clock;
 mod decide;
 mod denials;
@@ -51,6 +53,8 @@ use refresh::{Stopped, View};
 use snapshot::Snapshot;
 use turns::Turns;
 
+pub use branches::{BRANCHES_AT_ONCE_MAX, BranchFailure, BranchList, Each};
+pub use census::{Census, Retirement};
 pub use error::EngineError;
 pub use events::{Event, KekEvent};
 pub use keys::KEKS_MAX;
@@ -58,6 +62,9 @@ pub use policy::{Offer, POLICY_LEN_MAX};
 
 /// Events that a watcher may lag behind.
 const EVENTS_MAX: usize = 4096;
+
+/// The longest lease for writing, and five minutes for clocks and what is under way.
+pub const RETIRE_WAIT_S: u64 = 3600 + 300;
 
 /// How an engine works.
 #[derive(Debug, Clone)]
@@ -76,10 +83,14 @@ pub struct EngineSettings {
     pub log_note_interval: Duration,
     /// The labels that KEKs get that are made without them.
     pub default_labels: Labels,
+    /// The sites that have to hold the branch-key directory: at least one.
+    pub sites: Vec<String>,
+    /// How long after a rotation proxies may still be given branch keys under the version before, in seconds.
+    pub retire_wait_s: u64,
 }
 
 impl EngineSettings {
-    /// Two officers for changes, one for grants; 200 ms, 1 s, 60 s; no labels.
+    /// Two officers for changes, one for grants; 200 ms, 1 s, 60 s; no labels; the site `main`; 3,900 s.
     pub fn new(identity: SpiffeId) -> Self {
         Self {
             identity,
@@ -89,6 +100,8 @@ impl EngineSettings {
             store_grace: Duration::from_secs(1),
             log_note_interval: Duration::from_secs(60),
             default_labels: Labels::default(),
+            sites: vec!["main".to_owned()],
+            retire_wait_s: RETIRE_WAIT_S,
         }
     }
 }

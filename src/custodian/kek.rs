@@ -242,6 +242,50 @@ impl Kek {
         self.seal(to, context, aad, &plaintext)
     }
 
+    /// As [`Kek::rewrap`] to the newest version, for many: ciphertext and context of each.
+    ///
+    /// # Errors
+    /// [`KeyringError`] when the KEK does nothing; for each, why it does not open.
+    pub fn rewrap_all<'a>(
+        &self,
+        items: impl Iterator<Item = (&'a Ciphertext, &'a [u8])>,
+        _permit: Permit,
+    ) -> Result<Vec<Result<Ciphertext, KeyringError>>, KeyringError> {
+        let kek = self.usable()?;
+        let rewrap = |(ciphertext, context)| {
+            let plaintext = kek.open(ciphertext, context, b"")?;
+            kek.seal(None, context, b"", &plaintext)
+        };
+        Ok(items.map(rewrap).collect())
+    }
+
+    /// Whether two ciphertexts hold the same under one context, for many: one, the other and the context of each.
+    ///
+    /// # Errors
+    /// [`KeyringError`] when the KEK does nothing; for each, why it does not open. Others are [`KeyringError::NotAuthentic`].
+    pub fn hold_the_same<'a>(
+        &self,
+        items: impl Iterator<Item = (&'a Ciphertext, &'a Ciphertext, &'a [u8])>,
+        _permit: Permit,
+    ) -> Result<Vec<Result<(), KeyringError>>, KeyringError> {
+        let kek = self.usable()?;
+        let compare = |(one, other, context)| {
+            let (one, other) = (kek.open(one, context, b"")?, kek.open(other, context, b"")?);
+            if crypto::constant_time_eq(&one, &other) { Ok(()) } else { Err(KeyringError::NotAuthentic) }
+        };
+        Ok(items.map(compare).collect())
+    }
+
+    /// When a version was made, in seconds since 1970.
+    pub fn created_unix_s(&self, version: KekVersion) -> Option<i64> {
+        self.versions.get(&version).map(|version| version.created_unix_s)
+    }
+
+    /// The oldest version that is opened.
+    pub fn min_decryption(&self) -> KekVersion {
+        self.min_decryption
+    }
+
     /// A fresh random data key, in the clear and encrypted under `version`, or the newest.
     ///
     /// # Errors

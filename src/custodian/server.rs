@@ -8,6 +8,7 @@
 
 mod answer;
 mod base64;
+mod branches;
 mod certificate;
 mod json;
 mod keys;
@@ -254,7 +255,7 @@ impl Server {
                 let cosigned = parameter(query, "cosigned") == Some("true");
                 log_files(&unsealed, who, route, &bytes, cosigned).await
             }
-            _ => on_engine(&unsealed, who, route, &object(&bytes)?, call.parts.uri.path()).await,
+            _ => on_engine(&unsealed, who, route, &object(&bytes)?, &call.parts.uri).await,
         }
     }
 
@@ -344,11 +345,11 @@ async fn on_engine(
     who: &Requester,
     route: &Route,
     body: &Object<'_>,
-    path: &str,
+    uri: &http::Uri,
 ) -> Result<Answer, Failure> {
     use transit::Operation::{Decrypt, Encrypt, Rewrap};
     let engine = unsealed.engine.as_ref();
-    let gated = |method| GatedCall { method, path: path.to_owned(), body: canonical_json(&body.to_plain()) };
+    let gated = |method| GatedCall { method, path: uri.path().to_owned(), body: canonical_json(&body.to_plain()) };
     match route {
         Route::Encrypt(kek) => transit::perform(engine, who, Encrypt, kek, body).await,
         Route::Decrypt(kek) => transit::perform(engine, who, Decrypt, kek, body).await,
@@ -365,6 +366,10 @@ async fn on_engine(
         Route::RestoreKey(kek) => keys::set_aside(engine, who, kek, false).await,
         Route::DisableKey(kek) => keys::disable(engine, who, kek).await,
         Route::EnableKey(kek) => keys::enable(engine, who, kek, &gated("POST")).await,
+        Route::Census(kek) => branches::census(engine, who, kek).await,
+        Route::Branches(kek) => branches::list(engine, who, kek, uri.query().unwrap_or_default()).await,
+        Route::RewrapBranches(kek) => branches::rewrap(engine, who, kek, body).await,
+        Route::ConfirmBranches(kek) => branches::confirm(engine, who, kek, body).await,
         Route::Revocations => ours::revocations(engine, who).await,
         Route::Revoke => ours::revoke(engine, who, body).await,
         Route::Reinstate(principal) => ours::reinstate(engine, who, principal, &gated("DELETE")).await,

@@ -19,6 +19,7 @@ mod sealed;
 mod session;
 mod sql;
 mod sqlite;
+mod states;
 
 use std::time::Duration;
 
@@ -28,12 +29,13 @@ use super::barrier::{Kind, RowId};
 
 pub use epoch::{Epoch, LogEvidence, LogHead, Verdict};
 pub use error::{Corruption, StoreError};
-pub use ledger::{Cursor, LedgerEntry, LedgerPage};
+pub use ledger::{Bound, Cursor, LedgerEntry, LedgerPage};
 pub use postgres::{PostgresSettings, connect_postgres};
 pub use record::{Change, NewRecord, Record};
 pub use sealed::{Listing, SealedStore};
 pub use sql::SqlStore;
 pub use sqlite::{create_sqlite, open_sqlite};
+pub use states::{BranchState, Confirmation, SITE_LEN_MAX, SITES_MAX, StatePage};
 
 /// Most rows of one kind, apart from the branch ledger.
 pub const ROWS_MAX: usize = 10_000;
@@ -138,6 +140,58 @@ pub struct BranchRange {
     pub limit: usize,
 }
 
+/// Which branch keys of a KEK to read, each with all its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhichBranches {
+    /// As many as are read at a time, after this one, by ascending id.
+    After(Option<RowId>),
+    /// These.
+    These(Vec<RowId>),
+}
+
+/// That a branch key was read back from a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfirmationRow {
+    /// The branch key.
+    pub id: RowId,
+    /// The site.
+    pub site: RowId,
+    /// The KEK's version.
+    pub kek_version: u32,
+    /// The rest, sealed.
+    pub sealed: Vec<u8>,
+}
+
+/// What becomes of a confirmation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfirmationWrite {
+    /// It takes the place of the one that is there.
+    Put {
+        /// The branch key.
+        id: RowId,
+        /// The KEK's version.
+        kek_version: u32,
+        /// The rest, sealed.
+        sealed: Vec<u8>,
+    },
+    /// It goes.
+    Remove {
+        /// The branch key.
+        id: RowId,
+    },
+}
+
+/// Branch keys with all their rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BranchRows {
+    /// From the ledger, each branch key's together.
+    pub rows: Vec<BranchRow>,
+    /// What was read back of them.
+    pub confirmations: Vec<ConfirmationRow>,
+    /// After which branch key more follow.
+    pub next: Option<RowId>,
+}
+
 /// Rows in a database.
 pub trait Store: Send + Sync {
     /// A row, if it exists.
@@ -175,6 +229,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn branches(&self, range: BranchRange) -> BoxFuture<'_, Result<Vec<BranchRow>, StoreError>>;
+
+    /// Branch keys of a KEK, each with all its rows, as they stood at one moment.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn branch_rows(&self, kek: RowId, which: WhichBranches) -> BoxFuture<'_, Result<BranchRows, StoreError>>;
+
+    /// Writes what was read back from a site, all or none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn confirm(&self, kek: RowId, site: RowId, writes: Vec<ConfirmationWrite>)
+    -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// How many rows of the ledger there are under each version of a KEK.
     ///

@@ -18,6 +18,7 @@ mod delete;
 mod encryption;
 mod listing;
 mod multipart;
+mod stored;
 mod walk;
 mod writer;
 
@@ -30,6 +31,7 @@ pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, all_d
 pub use encryption::{DefaultEncryption, default_encryption, default_encryption_xml};
 pub use listing::{ListedPage, Listing, listed_keys, listed_page, rewrite_listing};
 pub use multipart::{ListedPart, PartsListing, Who, initiated_upload, initiated_upload_xml, rewrite_uploads};
+pub use stored::{StoredEntry, StoredListing};
 pub use writer::Writer;
 
 pub(crate) use walk::{Node, walk};

@@ -380,6 +380,10 @@ file = "{policy}"
 required = 2
 grants_required = 1
 
+# For looking only: waits of hours and days are seconds here.
+[keys]
+retire_wait_s = 2
+
 [log]
 filter = "warn"
 "#,

@@ -183,6 +183,11 @@ file = "{policy}"
 required = 2
 grants_required = 1
 
+# What the life of keys is bound to. These are the defaults.
+# [keys]
+# sites = ["main"]                       # state buckets that have to hold the directory before an old version is retired
+# retire_wait_s = 3900                   # seconds from a rotation to that: the proxies' `write_renew_s`, and a margin
+
 [log]
 format = "text"                        # or "json"
 "#,

@@ -31,6 +31,8 @@ pub(super) mod rule {
     pub(in crate::custodian::engine) const BRANCH_CONTEXT: &str = "branch context";
     /// Two people have to approve first.
     pub(in crate::custodian::engine) const UNAPPROVED: &str = "approval required";
+    /// Branch keys hang on what would be taken away.
+    pub(in crate::custodian::engine) const STILL_NEEDED: &str = "still needed";
 }
 
 impl View {

@@ -11,6 +11,8 @@ use crate::custodian::policy::PolicyError;
 use crate::custodian::revocation::InvalidRevocation;
 use crate::custodian::store::StoreError;
 
+use super::census::Retirement;
+
 /// Why the engine did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -86,6 +88,19 @@ pub enum EngineError {
     /// Too many proposals of one requester, grants or revocations.
     #[error("too many are open already")]
     TooMany,
+    /// Branch keys need the versions that are to be retired.
+    #[error(
+        "{} branch keys still need a version before {}, {} were not read back since the time in which proxies may have been given others, \
+         which ends in {} s: `claviger key rewrap`, then `claviger key retire`",
+        .0.needed, .0.before, .0.unconfirmed, .0.wait_s
+    )]
+    StillNeeded(Retirement),
+    /// Branch keys hang on the KEK that is to be deleted.
+    #[error("branch keys, and so records, hang on this key: `claviger key destroy` is the way to erase it")]
+    HasBranchKeys,
+    /// No site of that name has to hold the directory.
+    #[error("the custodian knows no site of that name: `[keys] sites` in its configuration")]
+    NoSuchSite,
     /// The policy is not right.
     #[error(transparent)]
     Policy(#[from] PolicyError),

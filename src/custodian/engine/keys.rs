@@ -16,6 +16,7 @@ use crate::custodian::requester::Requester;
 use crate::custodian::store::{Record, StoreError};
 use crate::names::{KekName, KekVersion};
 
+use super::census;
 use super::decide::allowed_itself;
 use super::edit::{Edit, Item};
 use super::gate::{Gate, Gated};
@@ -39,15 +40,17 @@ struct Ask<'a> {
     detail: Option<Value>,
     /// Whether it takes something away, so that a store without it is not to be believed.
     narrows: bool,
+    /// The version that would be the oldest to be opened, if it is to be changed.
+    min_decryption: Option<u32>,
 }
 
 impl<'a> Ask<'a> {
     fn of(action: Action) -> Self {
-        Self { action, call: None, detail: None, narrows: false }
+        Self { action, call: None, detail: None, narrows: false, min_decryption: None }
     }
 
     fn gated(action: Action, call: &'a GatedCall) -> Self {
-        Self { action, call: Some(call), detail: None, narrows: false }
+        Self { call: Some(call), ..Self::of(action) }
     }
 
     fn narrowing(self) -> Self {
@@ -167,7 +170,8 @@ impl Engine {
         call: &GatedCall,
     ) -> Result<Done<KekInfo>, EngineError> {
         let (detail, narrows) = (Some(change_to_json(&change)), change.narrows());
-        let ask = Ask { detail, narrows, ..Ask::gated(Action::Configure, call) };
+        let min_decryption = change.min_decryption_version;
+        let ask = Ask { detail, narrows, min_decryption, ..Ask::gated(Action::Configure, call) };
         let configure = |kek: &mut Kek, _, permit| kek.configure(&change, permit).map(|()| kek.info(name));
         self.change(who, name, &ask, |kek| change.is_grave_for(kek), configure).await
     }
@@ -377,6 +381,14 @@ impl Engine {
         let what = Use::of_kek(ask.action, name, latest, labels);
         let verdict = self.decide(&view, who, &what, None);
         let mut approved = None;
+        if let (Some((kek, _)), Decision::Allow) = (&found, verdict.decision) {
+            if let Some(before) = census::retired_by(kek, ask.min_decryption) {
+                self.may_retire(&view, who, &what, (name, kek), before).await?;
+            }
+            if ask.action == Action::Delete {
+                self.may_delete(&view, who, &what, name).await?;
+            }
+        }
         let grave = found.as_ref().is_some_and(|(kek, _)| is_grave(kek));
         if let (Some(call), true, Decision::Allow) = (ask.call, grave, verdict.decision) {
             // The approvals may have come by another custodian a moment ago.

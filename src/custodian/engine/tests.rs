@@ -1,5 +1,6 @@
 //! The engine over SQLite and PostgreSQL, with a log that can fail, people with certificates, and hands in the database.
 
+mod census;
 mod changes;
 mod cutting_off;
 mod faults;

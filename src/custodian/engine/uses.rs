@@ -8,7 +8,7 @@ use crate::crypto;
 use crate::custodian::audit::{Action, Details, Permit, Use};
 use crate::custodian::kek::{Ciphertext, DataKeyLen, Kek, KeyringError, Labels};
 use crate::custodian::requester::Requester;
-use crate::custodian::store::LedgerEntry;
+use crate::custodian::store::{Bound, LedgerEntry};
 use crate::custody::context::{self, BranchContext};
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{KekName, KekVersion};
@@ -19,7 +19,7 @@ use super::snapshot::Stored;
 use super::{Done, EncryptRequest, Engine, EngineError, GenerateRequest, Generated};
 
 /// A context: what a key is bound to.
-enum Bound {
+enum Context {
     /// Something of the client's.
     Other,
     /// A branch key.
@@ -28,7 +28,7 @@ enum Bound {
     Forged,
 }
 
-impl Bound {
+impl Context {
     fn read(bytes: &[u8]) -> Self {
         match BranchContext::parse(bytes) {
             Ok(branch) => Self::Branch(branch),
@@ -51,7 +51,6 @@ struct Allowed {
     permit: Permit,
     receipt: Receipt,
     branch: Option<BranchContext>,
-    context_hash: [u8; 32],
 }
 
 /// What is asked for.
@@ -77,16 +76,16 @@ impl Engine {
     ) -> Result<Done<Generated>, EngineError> {
         let _turn = self.turns.take(who.certificate_sha256).await?;
         let GenerateRequest { context, aad, version, plaintext } = request;
-        let bound = Bound::read(&context);
+        let bound = Context::read(&context);
         let latest = self.view().snapshot.keks.get(name).map(|stored| stored.value.latest());
         let broken = match &bound {
-            Bound::Branch(branch) if branch.writer != who.id.writer_domain() => Some(rule::WRITER_DOMAIN),
+            Context::Branch(branch) if branch.writer != who.id.writer_domain() => Some(rule::WRITER_DOMAIN),
             // Branch keys have 256 bits, and nothing but their context opens them: the ledger keeps nothing else.
-            Bound::Branch(_) if length != DataKeyLen::Bits256 || !aad.is_empty() => Some(rule::BRANCH_CONTEXT),
+            Context::Branch(_) if length != DataKeyLen::Bits256 || !aad.is_empty() => Some(rule::BRANCH_CONTEXT),
             // No new ones under a version that is to be retired, or it never could be.
-            Bound::Branch(_) if version.is_some() && version != latest => Some(rule::BRANCH_CONTEXT),
-            Bound::Forged => Some(rule::BRANCH_CONTEXT),
-            Bound::Branch(_) | Bound::Other => None,
+            Context::Branch(_) if version.is_some() && version != latest => Some(rule::BRANCH_CONTEXT),
+            Context::Forged => Some(rule::BRANCH_CONTEXT),
+            Context::Branch(_) | Context::Other => None,
         };
         // The version that the log names is the one that is used, also if the KEK is rotated meanwhile.
         let version = version.or(latest);
@@ -103,7 +102,7 @@ impl Engine {
             return Err(EngineError::BranchTaken);
         }
         let (key, ciphertext) = allowed.kek.value.generate(length, version, &context, &aad, allowed.permit)?;
-        self.enter_into_ledger(name, allowed.branch, allowed.context_hash, &ciphertext).await?;
+        self.enter_into_ledger(name, allowed.branch, None, &ciphertext).await?;
         let plaintext = plaintext.then_some(key);
         Ok(Done { value: Generated { plaintext, ciphertext }, receipt: allowed.receipt, existed: false })
     }
@@ -120,10 +119,10 @@ impl Engine {
     ) -> Result<Done<Ciphertext>, EngineError> {
         let _turn = self.turns.take(who.certificate_sha256).await?;
         let EncryptRequest { plaintext, context, aad, version } = request;
-        let bound = Bound::read(&context);
+        let bound = Context::read(&context);
         let broken = match &bound {
-            Bound::Branch(_) | Bound::Forged => Some(rule::BRANCH_CONTEXT),
-            Bound::Other => None,
+            Context::Branch(_) | Context::Forged => Some(rule::BRANCH_CONTEXT),
+            Context::Other => None,
         };
         let version = version.or_else(|| Some(self.view().snapshot.keks.get(name)?.value.latest()));
         let asked = Asked { action: Action::Encrypt, name, version, context: &context };
@@ -146,7 +145,7 @@ impl Engine {
     ) -> Result<Done<Zeroizing<Vec<u8>>>, EngineError> {
         let _turn = self.turns.take(who.certificate_sha256).await?;
         let asked = Asked { action: Action::Unwrap, name, version: Some(ciphertext.version()), context };
-        let allowed = self.allow_use(who, &asked, Bound::read(context), None).await?;
+        let allowed = self.allow_use(who, &asked, Context::read(context), None).await?;
         let value = allowed.kek.value.decrypt(ciphertext, context, aad, allowed.permit)?;
         Ok(Done { value, receipt: allowed.receipt, existed: false })
     }
@@ -166,13 +165,13 @@ impl Engine {
         aad: &[u8],
     ) -> Result<Done<Ciphertext>, EngineError> {
         let _turn = self.turns.take(who.certificate_sha256).await?;
-        let bound = Bound::read(context);
+        let bound = Context::read(context);
         let goes_back = to.is_some_and(|to| to < ciphertext.version());
-        let broken = (goes_back && matches!(bound, Bound::Branch(_))).then_some(rule::BRANCH_CONTEXT);
+        let broken = (goes_back && matches!(bound, Context::Branch(_))).then_some(rule::BRANCH_CONTEXT);
         let asked = Asked { action: Action::Rewrap, name, version: Some(ciphertext.version()), context };
         let allowed = self.allow_use(who, &asked, bound, broken).await?;
         let value = allowed.kek.value.rewrap(ciphertext, to, context, aad, allowed.permit)?;
-        self.enter_into_ledger(name, allowed.branch, allowed.context_hash, &value).await?;
+        self.enter_into_ledger(name, allowed.branch, Some(ciphertext.version()), &value).await?;
         Ok(Done { value, receipt: allowed.receipt, existed: false })
     }
 
@@ -180,7 +179,7 @@ impl Engine {
         &self,
         who: &Requester,
         asked: &Asked<'_>,
-        bound: Bound,
+        bound: Context,
         broken: Option<&'static str>,
     ) -> Result<Allowed, EngineError> {
         let view = self.fresh()?;
@@ -214,14 +213,14 @@ impl Engine {
             return Err(KeyringError::Disabled.into());
         }
         let kek = view.snapshot.keks.get(name).cloned().ok_or(KeyringError::Unknown)?;
-        Ok(Allowed { kek, permit, receipt, branch: what.branch, context_hash })
+        Ok(Allowed { kek, permit, receipt, branch: what.branch })
     }
 
     async fn enter_into_ledger(
         &self,
         name: &KekName,
         branch: Option<BranchContext>,
-        context_hash: [u8; 32],
+        from: Option<KekVersion>,
         ciphertext: &Ciphertext,
     ) -> Result<(), EngineError> {
         let Some(branch) = branch else { return Ok(()) };
@@ -230,7 +229,16 @@ impl Engine {
             return Err(EngineError::ContextOfOther);
         };
         let created_unix_s = self.clock.now_unix_s();
-        let entry = LedgerEntry { id: branch.id, kek: name.clone(), wrapped, context_hash, created_unix_s };
+        // Where it was rewrapped: envelopes may have the wrapping that it was generated with.
+        let generated = match from {
+            None => wrapped.version(),
+            Some(from) => {
+                let known = self.store.branch_states_of(name, &[branch.id]).await?;
+                known.first().map_or(from, |state| state.generated().min(from))
+            }
+        };
+        let bound = Bound::To { context: branch.clone(), generated: generated.min(wrapped.version()) };
+        let entry = LedgerEntry { id: branch.id, kek: name.clone(), wrapped, bound, created_unix_s };
         self.ledger.append(entry).await
     }
 }

@@ -66,6 +66,9 @@ pub(super) fn failure(error: &EngineError, asked: Asked, kek: Option<&KekName>) 
         | EngineError::Revocation(_)
         | EngineError::Labels(_)
         | EngineError::TooMany
+        | EngineError::StillNeeded(_)
+        | EngineError::HasBranchKeys
+        | EngineError::NoSuchSite
         | EngineError::Policy(_)
         | EngineError::PolicyTooLong => Failure::bad(error.to_string()),
     }

@@ -51,6 +51,10 @@ pub(super) enum Route {
     RestoreKey(KekName),
     DisableKey(KekName),
     EnableKey(KekName),
+    Census(KekName),
+    Branches(KekName),
+    RewrapBranches(KekName),
+    ConfirmBranches(KekName),
     Encrypt(KekName),
     Decrypt(KekName),
     Rewrap(KekName),
@@ -98,6 +102,10 @@ impl Route {
             Self::RestoreKey(_) => "restore-key",
             Self::DisableKey(_) => "disable-key",
             Self::EnableKey(_) => "enable-key",
+            Self::Census(_) => "census",
+            Self::Branches(_) => "list-branch-keys",
+            Self::RewrapBranches(_) => "rewrap-branch-keys",
+            Self::ConfirmBranches(_) => "confirm-branch-keys",
             Self::Encrypt(_) => "encrypt",
             Self::Decrypt(_) => "decrypt",
             Self::Rewrap(_) => "rewrap",
@@ -132,6 +140,8 @@ impl Route {
                 | Self::LookUpSelf
                 | Self::ListKeys
                 | Self::ReadKey(_)
+                | Self::Census(_)
+                | Self::Branches(_)
                 | Self::Revocations
                 | Self::Proposals
                 | Self::Proposal(_)
@@ -279,6 +289,10 @@ fn ours(rest: &[&str], verb: Option<Verb>) -> Result<Route, NoRoute> {
     match *rest {
         ["keys", name, "disable"] => write(Route::DisableKey(kek(name)?)),
         ["keys", name, "enable"] => write(Route::EnableKey(kek(name)?)),
+        ["keys", name, "census"] => read(Route::Census(kek(name)?)),
+        ["keys", name, "branches"] => only(verb.map(list_is_read), Verb::Read, true, Route::Branches(kek(name)?)),
+        ["keys", name, "rewrap"] => write(Route::RewrapBranches(kek(name)?)),
+        ["keys", name, "confirm"] => write(Route::ConfirmBranches(kek(name)?)),
         ["revocations"] => read_or_write(verb, Route::Revocations, Route::Revoke),
         ["revocations", encoded] => only(verb, Verb::Delete, true, Route::Reinstate(principal(encoded)?)),
         ["proposals"] => only(verb.map(list_is_read), Verb::Read, true, Route::Proposals),
@@ -378,6 +392,10 @@ mod tests {
             ("PUT", "/v1/transit/encrypt/k", Route::Encrypt(name("k"))),
             ("POST", "/v1/transit/datakey/wrapped/k", Route::DataKey { kek: name("k"), plaintext: false }),
             ("POST", "/v1/sys/claviger/keys/k/disable", Route::DisableKey(name("k"))),
+            ("GET", "/v1/sys/claviger/keys/k/census", Route::Census(name("k"))),
+            ("GET", "/v1/sys/claviger/keys/k/branches?before=2", Route::Branches(name("k"))),
+            ("POST", "/v1/sys/claviger/keys/k/rewrap", Route::RewrapBranches(name("k"))),
+            ("POST", "/v1/sys/claviger/keys/k/confirm", Route::ConfirmBranches(name("k"))),
             ("GET", "/v1/sys/claviger/watch", Route::Watch),
             ("POST", "/v1/sys/claviger/proposals/p-01ab/deny", Route::Veto("p-01ab".to_owned())),
             ("DELETE", "/v1/sys/claviger/revocations/c3BpZmZl", Route::Reinstate("spiffe".to_owned())),

@@ -1,7 +1,8 @@
 //! The branch ledger: every branch key that the custodian generated or rewrapped, with a backup copy of its wrapped form.
 //!
-//! A row's plaintext is `["claviger/1 ledger", id, KEK, KEK version, wrapped, context hash, created]` in deterministic CBOR; in the
-//! clear stand the ids of branch key and KEK, which tell no names, and the KEK version, to count by.
+//! A row's plaintext is `["claviger/2 ledger", id, KEK, KEK version, wrapped, context, generated, created]` in deterministic CBOR; in the
+//! clear stand the ids of branch key and KEK, which tell no names, and the KEK version, to count by. Rows of before have
+//! `["claviger/1 ledger", id, KEK, KEK version, wrapped, context hash, created]`.
 //!
 //! **Invariant:** rows are added and never changed. Each is authentic by itself; the ledger is not part of the epoch's account,
 //! because every generated branch key would then wait for every other: that none was removed, the audit log tells.
@@ -9,6 +10,7 @@
 use minicbor::decode::Decoder;
 
 use crate::cbor::{self, NotCanonical};
+use crate::custody::context::BranchContext;
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
 
@@ -16,7 +18,8 @@ use super::error::{Corruption, StoreError};
 use super::sealed::SealedStore;
 use super::{BRANCHES_MAX, BranchRange, BranchRow, Kind, RowId};
 
-const LABEL: &str = "claviger/1 ledger";
+const LABEL: &str = "claviger/2 ledger";
+const LABEL_1: &str = "claviger/1 ledger";
 
 /// A branch key under one version of its KEK.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,18 +30,56 @@ pub struct LedgerEntry {
     pub kek: KekName,
     /// Its wrapped form, with the KEK's version.
     pub wrapped: WrappedKey,
-    /// SHA-256 of the bytes of the context that it is bound to.
-    pub context_hash: [u8; 32],
+    /// What it is bound to.
+    pub bound: Bound,
     /// When it was generated or rewrapped, in seconds since 1970.
     pub created_unix_s: i64,
 }
 
+/// What a branch key of the ledger is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// This context, and the KEK version that it was generated under: envelopes may have its wrapping under that one.
+    To {
+        /// The context.
+        context: BranchContext,
+        /// The KEK version.
+        generated: KekVersion,
+    },
+    /// A context with bytes of this SHA-256: all that the entries of before tell.
+    Hash([u8; 32]),
+}
+
 impl LedgerEntry {
+    /// The context, if the entry tells it.
+    pub fn context(&self) -> Option<&BranchContext> {
+        match &self.bound {
+            Bound::To { context, .. } => Some(context),
+            Bound::Hash(_) => None,
+        }
+    }
+
+    /// The KEK version that the branch key was generated under, as far as the entry tells.
+    pub fn generated(&self) -> KekVersion {
+        match &self.bound {
+            Bound::To { generated, .. } => *generated,
+            Bound::Hash(_) => self.wrapped.version(),
+        }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         cbor::encode(|e| {
-            e.array(7)?.str(LABEL)?.bytes(self.id.as_bytes())?.str(self.kek.as_str())?;
+            match &self.bound {
+                Bound::To { .. } => e.array(8)?.str(LABEL)?,
+                Bound::Hash(_) => e.array(7)?.str(LABEL_1)?,
+            };
+            e.bytes(self.id.as_bytes())?.str(self.kek.as_str())?;
             e.u32(self.wrapped.version().number())?.bytes(self.wrapped.bytes())?;
-            e.bytes(&self.context_hash)?.i64(self.created_unix_s)?;
+            match &self.bound {
+                Bound::To { context, generated } => e.bytes(&context.to_bytes())?.u32(generated.number())?,
+                Bound::Hash(hash) => e.bytes(hash)?,
+            };
+            e.i64(self.created_unix_s)?;
             Ok(())
         })
     }
@@ -48,21 +89,52 @@ impl LedgerEntry {
     }
 
     fn read(d: &mut Decoder<'_>) -> Result<Self, NotCanonical> {
-        if d.array()? != Some(7) || d.str()? != LABEL {
-            return Err(NotCanonical);
-        }
+        let is_whole = match (d.array()?, d.str()?) {
+            (Some(8), LABEL) => true,
+            (Some(7), LABEL_1) => false,
+            _ => return Err(NotCanonical),
+        };
         let id = BranchId::from_bytes(d.bytes()?.try_into().map_err(|_| NotCanonical)?);
         let kek = KekName::new(d.str()?).map_err(|_| NotCanonical)?;
         let version = KekVersion::new(d.u32()?).ok_or(NotCanonical)?;
         let wrapped = WrappedKey::new(version, d.bytes()?.to_vec()).map_err(|_| NotCanonical)?;
-        let context_hash = d.bytes()?.try_into().map_err(|_| NotCanonical)?;
-        Ok(Self { id, kek, wrapped, context_hash, created_unix_s: d.i64()? })
+        let bound = if is_whole {
+            let context = BranchContext::parse(d.bytes()?)?;
+            let generated = KekVersion::new(d.u32()?).ok_or(NotCanonical)?;
+            if context.id != id || generated > version {
+                return Err(NotCanonical);
+            }
+            Bound::To { context, generated }
+        } else {
+            Bound::Hash(d.bytes()?.try_into().map_err(|_| NotCanonical)?)
+        };
+        Ok(Self { id, kek, wrapped, bound, created_unix_s: d.i64()? })
     }
 }
 
 /// Where the next page of the ledger starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor(RowId);
+pub struct Cursor(pub(super) RowId);
+
+impl Cursor {
+    /// As text: 64 hexadecimal digits.
+    pub fn to_text(self) -> String {
+        self.0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads what [`Cursor::to_text`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 64 || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(RowId::from_bytes(bytes)))
+    }
+}
 
 /// Some entries of the ledger.
 #[derive(Debug)]
@@ -136,7 +208,7 @@ impl SealedStore {
         Ok(BranchRow { id, kek, kek_version, sealed })
     }
 
-    fn open_entry(&self, row: &BranchRow) -> Result<LedgerEntry, StoreError> {
+    pub(super) fn open_entry(&self, row: &BranchRow) -> Result<LedgerEntry, StoreError> {
         let corrupt = StoreError::Corrupt(Corruption::Row);
         let opened = self.barrier.open(Kind::Branch, &row.id, &place(&row.kek, row.kek_version), &row.sealed);
         let Ok(entry) = opened.map_err(|_| NotCanonical).and_then(|bytes| LedgerEntry::parse(&bytes)) else {

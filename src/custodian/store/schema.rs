@@ -7,23 +7,36 @@
 use super::error::StoreError;
 use super::session::{Column, Dialect, Field, Session};
 
-const MIGRATIONS: &[&[&str]] = &[&[
-    "CREATE TABLE records (
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE records (
         kind TEXT NOT NULL,
         id BYTEA NOT NULL,
         version BIGINT NOT NULL CHECK (version > 0),
         sealed BYTEA NOT NULL,
         PRIMARY KEY (kind, id)
     )",
-    "CREATE TABLE branches (
+        "CREATE TABLE branches (
         id BYTEA NOT NULL,
         kek BYTEA NOT NULL,
         kek_version BIGINT NOT NULL CHECK (kek_version > 0),
         sealed BYTEA NOT NULL,
         PRIMARY KEY (id, kek_version)
     )",
-    "CREATE INDEX branches_by_kek ON branches (kek, kek_version, id)",
-]];
+        "CREATE INDEX branches_by_kek ON branches (kek, kek_version, id)",
+    ],
+    &[
+        "CREATE INDEX branches_by_id ON branches (kek, id, kek_version)",
+        "CREATE TABLE confirmations (
+        kek BYTEA NOT NULL,
+        id BYTEA NOT NULL,
+        site BYTEA NOT NULL,
+        kek_version BIGINT NOT NULL CHECK (kek_version > 0),
+        sealed BYTEA NOT NULL,
+        PRIMARY KEY (kek, id, site)
+    )",
+    ],
+];
 
 /// Brings the schema up to date; within a transaction that writes.
 pub(super) async fn migrate(session: &mut dyn Session, dialect: &Dialect) -> Result<(), StoreError> {

@@ -35,7 +35,7 @@ async fn branch_keys_open_under_their_own_context_and_are_in_the_ledger(database
     let wrapped: Vec<_> =
         entries.iter().map(|entry| (entry.wrapped.version().number(), entry.wrapped.bytes())).collect();
     assert_eq!(wrapped, [(1, made.ciphertext.bytes()), (2, moved.value.bytes())]);
-    assert_eq!(entries[0].context_hash, crypto::sha256(&request.context));
+    assert_eq!(entries[0].context().map(BranchContext::to_bytes), Some(request.context.clone()));
 
     let without = GenerateRequest { plaintext: false, ..for_branch("proxy/us", 3) };
     let made = engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, without).await.expect("generates").value;

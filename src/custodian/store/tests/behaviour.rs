@@ -8,7 +8,7 @@ use super::on_both;
 use crate::custodian::audit::permit;
 use crate::custodian::kek::Kek;
 use crate::custodian::store::{
-    BRANCHES_MAX, Change, Kind, LedgerEntry, LogEvidence, LogHead, SealedStore, StoreError, Verdict,
+    BRANCHES_MAX, Bound, Change, Kind, LedgerEntry, LogEvidence, LogHead, SealedStore, StoreError, Verdict,
 };
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
@@ -157,7 +157,7 @@ fn entry(number: u32, kek: &KekName, version: u32) -> LedgerEntry {
         id: BranchId::from_bytes(id),
         kek: kek.clone(),
         wrapped: WrappedKey::new(KekVersion::new(version).expect("not zero"), vec![7; 60]).expect("60 bytes"),
-        context_hash: [9; 32],
+        bound: Bound::Hash([9; 32]),
         created_unix_s: 1_700_000_000,
     }
 }

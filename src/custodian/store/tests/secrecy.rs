@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::database::{Database, new_kek, put, save_kek, seals, settings};
 use super::on_both;
 use crate::custodian::audit::permit;
-use crate::custodian::store::{Kind, LedgerEntry, SealedStore};
+use crate::custodian::store::{Bound, Kind, LedgerEntry, SealedStore};
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
 
@@ -43,7 +43,7 @@ async fn a_copy_of_the_database_has_no_key_and_no_name_in_the_clear(database: Da
         id: BranchId::from_bytes(*b"branch key id 16"),
         kek: name.clone(),
         wrapped: WrappedKey::new(KekVersion::FIRST, b"wrapped wrapped wrapped".to_vec()).expect("short"),
-        context_hash: *b"a context hash of 32 bytes......",
+        bound: Bound::Hash(*b"a context hash of 32 bytes......"),
         created_unix_s: 1,
     };
     store.append_branches(&[entry]).await.expect("appends");

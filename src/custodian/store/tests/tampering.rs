@@ -4,7 +4,9 @@ use super::database::{Database, RawRow, new_kek, put, save_kek, seals, settings}
 use super::on_both;
 use crate::custodian::seal::RootKey;
 use crate::custodian::store::session::Value;
-use crate::custodian::store::{Change, Corruption, Kind, LedgerEntry, LogEvidence, SealedStore, StoreError, Verdict};
+use crate::custodian::store::{
+    Bound, Change, Corruption, Kind, LedgerEntry, LogEvidence, SealedStore, StoreError, Verdict,
+};
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
 
@@ -167,7 +169,7 @@ async fn the_ledger_is_authentic_row_by_row(database: Database) {
         id: BranchId::from_bytes([id; 16]),
         kek: kek.clone(),
         wrapped: WrappedKey::new(KekVersion::FIRST, vec![id; 60]).expect("60 bytes"),
-        context_hash: [9; 32],
+        bound: Bound::Hash([9; 32]),
         created_unix_s: 1,
     };
     let restore = async || {

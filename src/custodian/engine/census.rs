@@ -1,0 +1,186 @@
+//! Counts what still hangs on which version of a KEK, and says whether old ones may go.
+//!
+//! **Invariant:** a version is not retired while a branch key that was generated under it, or before, has not been read back from every
+//! site in a newer wrapping, after the time in which a proxy may still have been given one.
+
+use std::collections::BTreeMap;
+
+use crate::custodian::audit::{Action, Details, Use};
+use crate::custodian::kek::Kek;
+use crate::custodian::requester::Requester;
+use crate::custodian::store::BranchState;
+use crate::names::{KekName, KekVersion};
+
+use super::decide::{denied, rule};
+use super::refresh::View;
+use super::{Done, Engine, EngineError};
+
+/// What hangs on a KEK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// The newest version.
+    pub latest: KekVersion,
+    /// The oldest version that is opened.
+    pub min_decryption: KekVersion,
+    /// When the newest version was made, in seconds since 1970.
+    pub rotated_unix_s: i64,
+    /// The sites that have to hold the directory.
+    pub sites: Vec<String>,
+    /// Branch keys in the ledger.
+    pub branch_keys: u64,
+    /// Those of which the ledger does not tell the context.
+    pub without_context: u64,
+    /// How many need which version at least.
+    pub versions: BTreeMap<KekVersion, u64>,
+    /// Whether all before the newest version may be retired.
+    pub retire: Retirement,
+}
+
+/// Whether versions may be retired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retirement {
+    /// Those before this one.
+    pub before: KekVersion,
+    /// Branch keys that still need an older one.
+    pub needed: u64,
+    /// Branch keys that were not read back late enough.
+    pub unconfirmed: u64,
+    /// For how long proxies may still be given branch keys under an older version, in seconds.
+    pub wait_s: u64,
+}
+
+impl Retirement {
+    /// Whether nothing stands against it.
+    pub fn is_allowed(&self) -> bool {
+        self.needed == 0 && self.unconfirmed == 0 && self.wait_s == 0
+    }
+}
+
+impl Engine {
+    /// Counts the branch keys of a KEK by the version that they need.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn census(&self, who: &Requester, name: &KekName) -> Result<Done<Census>, EngineError> {
+        let (kek, _, receipt) = self.allow_on_branches(who, Action::Read, name, None).await?;
+        let kek = &kek.value;
+        let info = kek.info(name);
+        let mut census = Census {
+            latest: kek.latest(),
+            min_decryption: kek.min_decryption(),
+            rotated_unix_s: info.versions.last().map_or(0, |(_, made)| *made),
+            sites: self.settings.sites.clone(),
+            branch_keys: 0,
+            without_context: 0,
+            versions: info.versions.iter().map(|(version, _)| (*version, 0)).collect(),
+            retire: self.retirement(kek, kek.latest()),
+        };
+        let late_from = self.late_from(kek, kek.latest());
+        self.each_branch(name, |state| {
+            census.branch_keys += 1;
+            census.without_context += u64::from(state.context().is_none());
+            *census.versions.entry(state.needs(&self.settings.sites)).or_default() += 1;
+            self.weigh(&mut census.retire, late_from, state);
+        })
+        .await?;
+        if census.branch_keys == 0 {
+            census.retire.wait_s = 0;
+        }
+        Ok(Done { value: census, receipt, existed: true })
+    }
+
+    /// Whether all versions before `before` may be retired.
+    ///
+    /// # Errors
+    /// [`EngineError::StillNeeded`]; the refusal is in the log.
+    pub(super) async fn may_retire(
+        &self,
+        view: &View,
+        who: &Requester,
+        what: &Use,
+        (name, kek): (&KekName, &Kek),
+        before: KekVersion,
+    ) -> Result<(), EngineError> {
+        let mut retire = self.retirement(kek, before);
+        let late_from = self.late_from(kek, before);
+        let mut any = false;
+        self.each_branch(name, |state| {
+            any = true;
+            self.weigh(&mut retire, late_from, state);
+        })
+        .await?;
+        if retire.is_allowed() || !any {
+            return Ok(());
+        }
+        self.refuse(view, who, what).await?;
+        Err(EngineError::StillNeeded(retire))
+    }
+
+    /// Whether the KEK may go as a whole, which is for destruction alone where branch keys hang on it.
+    ///
+    /// # Errors
+    /// [`EngineError::HasBranchKeys`]; the refusal is in the log.
+    pub(super) async fn may_delete(
+        &self,
+        view: &View,
+        who: &Requester,
+        what: &Use,
+        name: &KekName,
+    ) -> Result<(), EngineError> {
+        let counted = self.store.count_branches(name).await?;
+        if counted.iter().all(|(_, count)| *count == 0) {
+            return Ok(());
+        }
+        self.refuse(view, who, what).await?;
+        Err(EngineError::HasBranchKeys)
+    }
+
+    async fn refuse(&self, view: &View, who: &Requester, what: &Use) -> Result<(), EngineError> {
+        let verdict = denied(view.snapshot.policy.value.hash(), rule::STILL_NEEDED);
+        match self.permit(who, what, &verdict, Details::at(view.snapshot.generation)).await {
+            Ok(_) | Err(EngineError::Denied) => Ok(()),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    fn retirement(&self, kek: &Kek, before: KekVersion) -> Retirement {
+        let wait_s = self.late_from(kek, before).saturating_sub(self.clock.now_unix_s());
+        Retirement { before, needed: 0, unconfirmed: 0, wait_s: u64::try_from(wait_s).unwrap_or(0) }
+    }
+
+    /// From when on nobody can be given a branch key under a version before `before`.
+    fn late_from(&self, kek: &Kek, before: KekVersion) -> i64 {
+        let wait_s = i64::try_from(self.settings.retire_wait_s).unwrap_or(i64::MAX);
+        kek.created_unix_s(before).unwrap_or(i64::MAX).saturating_add(wait_s)
+    }
+
+    fn weigh(&self, retire: &mut Retirement, late_from: i64, state: &BranchState) {
+        if state.generated() >= retire.before {
+            return;
+        }
+        let newer = |site: &String| state.confirmed.get(site).filter(|found| found.version >= retire.before);
+        if !self.settings.sites.iter().all(|site| newer(site).is_some()) {
+            retire.needed += 1;
+        } else if !self.settings.sites.iter().all(|site| newer(site).is_some_and(|found| found.at_unix_s >= late_from))
+        {
+            retire.unconfirmed += 1;
+        }
+    }
+
+    async fn each_branch(&self, name: &KekName, mut visit: impl FnMut(&BranchState) + Send) -> Result<(), EngineError> {
+        let mut from = None;
+        loop {
+            let page = self.store.branch_states(name, from).await.inspect_err(|failed| self.halt_if_broken(failed))?;
+            page.branches.iter().for_each(&mut visit);
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The version that a configuration would make the oldest that is opened, if that is another than now.
+pub(super) fn retired_by(kek: &Kek, asked: Option<u32>) -> Option<KekVersion> {
+    asked.and_then(KekVersion::new).filter(|asked| *asked > kek.min_decryption() && *asked <= kek.latest())
+}

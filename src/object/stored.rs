@@ -1,0 +1,112 @@
+//! What is stored, as jobs look at it: listings and envelopes by the storage server's word, nothing opened.
+
+use http::Method;
+
+use crate::format::envelope::{self, Unverified};
+use crate::names::LogicalBucket;
+use crate::s3::target::ObjectKey;
+use crate::s3::xml::{StoredEntry, StoredListing};
+use crate::storage::{StorageRequest, StorageResponse};
+
+use super::Objects;
+use super::bucket::Bucket;
+use super::error::{Error, WrongAnswer};
+
+/// Most bytes of a page: 1,000 keys of 1,024 bytes, each percent-encoded, and what belongs to them.
+const MAX_PAGE: usize = 8 << 20;
+
+/// Where a listing goes on: after this key, and after this version of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The key.
+    pub key: String,
+    /// The version, where versions are listed.
+    pub version: Option<String>,
+}
+
+/// A page of what is stored.
+#[derive(Debug, Clone, Default)]
+pub struct StoredPage {
+    /// Objects or versions, in the listing's order.
+    pub entries: Vec<StoredEntry>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Position>,
+}
+
+impl Objects {
+    /// The bucket that clients call `name`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchBucket`] when the configuration has no rule for it.
+    pub(crate) fn bucket_named<'a>(&'a self, name: &'a LogicalBucket) -> Result<Bucket<'a>, Error> {
+        self.buckets.find(name).ok_or(Error::NoSuchBucket)
+    }
+
+    /// One page of the objects, or of all `versions`, whose keys begin with `prefix`, after `after`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn stored(
+        &self,
+        bucket: &LogicalBucket,
+        prefix: &str,
+        after: &Position,
+        versions: bool,
+    ) -> Result<StoredPage, Error> {
+        let bucket = self.bucket_named(bucket)?;
+        let mut request = StorageRequest::bucket(Method::GET, bucket.physical);
+        request = if versions { request.flag("versions") } else { request.query("list-type", "2") };
+        request = request.query("prefix", prefix);
+        if !after.key.is_empty() {
+            let name = if versions { "key-marker" } else { "start-after" };
+            request = request.query(name, &after.key);
+            if let Some(version) = after.version.as_ref().filter(|_| versions) {
+                request = request.query("version-id-marker", version);
+            }
+        }
+        let response = self.storage.send(request, None).await?.checked().await?;
+        let listing = StoredListing::parse(&response.collect(MAX_PAGE).await?).map_err(WrongAnswer::Document)?;
+        let next = listing.is_truncated.then(|| next_of(&listing, versions)).flatten();
+        if next.as_ref().is_some_and(|next| next == after) || (listing.is_truncated && next.is_none()) {
+            return Err(WrongAnswer::Kind.into());
+        }
+        Ok(StoredPage { entries: listing.entries, next })
+    }
+
+    /// What the storage server says of one object or version: the answer to a HEAD, whose envelope nobody opened.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn stored_head(
+        &self,
+        bucket: &LogicalBucket,
+        key: &ObjectKey,
+        version: Option<&str>,
+    ) -> Result<StorageResponse, Error> {
+        let bucket = self.bucket_named(bucket)?;
+        let mut request = StorageRequest::object(Method::HEAD, bucket.physical, key.as_str());
+        if let Some(version) = version {
+            request = request.query("versionId", version);
+        }
+        Ok(self.storage.send(request, None).await?.checked().await?)
+    }
+}
+
+/// The envelope in the headers of an answer, unopened; `None` where there is none.
+///
+/// # Errors
+/// [`Error`] when there is something that is no envelope.
+pub fn stored_envelope(response: &StorageResponse) -> Result<Option<Unverified>, Error> {
+    if !response.headers.contains_key(envelope::HEADER) {
+        return Ok(None);
+    }
+    super::opened::envelope_of(&response.headers).map(Some)
+}
+
+fn next_of(listing: &StoredListing, versions: bool) -> Option<Position> {
+    if let (true, Some((key, version))) = (versions, &listing.next) {
+        return Some(Position { key: key.clone(), version: Some(version.clone()).filter(|text| !text.is_empty()) });
+    }
+    let last = listing.entries.last()?;
+    Some(Position { key: last.key.clone(), version: last.version.clone() })
+}
