@@ -8,20 +8,21 @@ use futures_util::future::BoxFuture;
 use crate::names::{BranchId, KekName, KekVersion};
 
 use super::Cause;
+use super::context::BranchContext;
 use super::wrapped::WrappedKey;
 
 /// Wrapped branch keys by KEK, id and KEK version. Entries are never overwritten.
 ///
 /// The directory lies with the storage operator and is never believed alone: what it gives is only bytes for the custodian to open.
 pub trait Directory: Send + Sync {
-    /// Adds `wrapped`; returns when it is durable. The same bytes again are no error.
+    /// Adds `wrapped`, the branch key of `context`; returns when it is durable. The same again is no error.
     ///
     /// # Errors
     /// [`DirectoryError`], also when another wrapping stands under that id and version.
     fn publish<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
         wrapped: &'a WrappedKey,
     ) -> BoxFuture<'a, Result<(), DirectoryError>>;
 
@@ -79,12 +80,12 @@ impl Directory for MemoryDirectory {
     fn publish<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
         wrapped: &'a WrappedKey,
     ) -> BoxFuture<'a, Result<(), DirectoryError>> {
         Box::pin(async move {
             let mut entries = self.entries();
-            let versions = entries.entry((kek.clone(), id)).or_default();
+            let versions = entries.entry((kek.clone(), context.id)).or_default();
             let entry = versions.entry(wrapped.version()).or_insert_with(|| wrapped.clone());
             if entry == wrapped { Ok(()) } else { Err(DirectoryError::new(EntryExists)) }
         })
@@ -111,15 +112,16 @@ mod tests {
     async fn newest_is_the_highest_version_and_nothing_is_overwritten() {
         let directory = MemoryDirectory::default();
         let kek = KekName::new("records").expect("legal");
-        let id = BranchId::from_bytes([1; 16]);
+        let context = crate::custody::fake::context(1);
+        let id = context.id;
         let wrapped = |version: u32, byte: u8| {
             WrappedKey::new(KekVersion::new(version).expect("not zero"), vec![byte; 60]).expect("length")
         };
         assert!(directory.newest(&kek, id).await.expect("reads").is_none());
-        directory.publish(&kek, id, &wrapped(2, 2)).await.expect("publishes");
-        directory.publish(&kek, id, &wrapped(1, 1)).await.expect("publishes");
-        directory.publish(&kek, id, &wrapped(1, 1)).await.expect("again");
-        assert!(directory.publish(&kek, id, &wrapped(2, 9)).await.is_err());
+        directory.publish(&kek, &context, &wrapped(2, 2)).await.expect("publishes");
+        directory.publish(&kek, &context, &wrapped(1, 1)).await.expect("publishes");
+        directory.publish(&kek, &context, &wrapped(1, 1)).await.expect("again");
+        assert!(directory.publish(&kek, &context, &wrapped(2, 9)).await.is_err());
         assert_eq!(directory.newest(&kek, id).await.expect("reads"), Some(wrapped(2, 2)));
         assert_eq!(directory.len(), 2);
     }

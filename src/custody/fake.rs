@@ -205,12 +205,12 @@ impl Directory for FakeDirectory {
     fn publish<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
         wrapped: &'a WrappedKey,
     ) -> BoxFuture<'a, Result<(), DirectoryError>> {
         Box::pin(async move {
             self.check()?;
-            self.entries.publish(kek, id, wrapped).await
+            self.entries.publish(kek, context, wrapped).await
         })
     }
 

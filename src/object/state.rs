@@ -1,7 +1,7 @@
 //! The state bucket: what the proxies need to share, on the storage server, out of clients' sight.
 //!
-//! It holds the branch-key directory: `branch/KEK/ID/vN`, each the custodian's wrapped bytes, never overwritten, and
-//! believed only as far as the custodian opens them; and the uploads under way: `upload/…` (see [`super::multipart`]).
+//! It holds the branch-key directory: `branch/KEK/ID/vN`, each `["claviger/1 branch key", context, wrapped]` in deterministic CBOR
+//! (entries of before: the wrapped bytes alone), not overwritten, and believed only as far as the custodian opens them; and the uploads under way: `upload/…` (see [`super::multipart`]).
 //!
 //! **Invariant:** what is read here is the storage server's word. Whoever reads it bounds it, and opens it with a key.
 
@@ -11,6 +11,8 @@ use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH};
 use http::{Method, StatusCode};
 
+use crate::cbor::{self, NotCanonical};
+use crate::custody::context::BranchContext;
 use crate::custody::directory::{Directory, DirectoryError};
 use crate::custody::wrapped::{WRAPPED_MAX, WrappedKey};
 use crate::format::ciphertext::CipherBytes;
@@ -20,6 +22,10 @@ use crate::storage::{ResponseStream, Storage, StorageBody, StorageError, Storage
 
 use super::service::content_md5;
 
+/// Names the layout of an entry of the directory.
+const ENTRY_LABEL: &str = "claviger/1 branch key";
+/// Most bytes of one: the wrapped key, its context, and what is around them.
+const ENTRY_MAX: usize = WRAPPED_MAX + 512;
 /// Most bytes of a page of a listing: 1,000 keys of less than 400 bytes, and what belongs to them.
 const MAX_PAGE: usize = 2 << 20;
 /// Most bytes of an answer to the deletion of 1,000 keys.
@@ -89,7 +95,7 @@ impl StateBucket {
             Ok(_) => Ok(()),
             // An earlier attempt of ours may have succeeded without our knowing.
             Err(StorageError::Refused(refusal)) if refusal.status == StatusCode::PRECONDITION_FAILED => {
-                if self.read(key, WRAPPED_MAX).await?.is_some_and(|there| there == bytes) {
+                if self.read(key, ENTRY_MAX).await?.is_some_and(|there| there == bytes) {
                     Ok(())
                 } else {
                     Err(StateError::Occupied)
@@ -204,9 +210,81 @@ impl StateBucket {
         let keys = listed_keys(&response.checked().await?.collect(MAX_PAGE).await?)?;
         let versions = keys.iter().filter_map(|key| version_of(key.strip_prefix(&prefix)?));
         let Some(version) = versions.max() else { return Ok(None) };
-        let Some(bytes) = self.read(&format!("{prefix}{version}"), WRAPPED_MAX).await? else { return Ok(None) };
-        WrappedKey::new(version, bytes.to_vec()).map(Some).map_err(|_| StateError::Entry)
+        self.branch_entry(kek, id, version).await
     }
+
+    /// The directory's entry of a branch key under that KEK version, if there is one.
+    ///
+    /// # Errors
+    /// [`StateError::Entry`] if it is none, or another branch key's. [`StateError`].
+    pub async fn branch_entry(
+        &self,
+        kek: &KekName,
+        id: BranchId,
+        version: KekVersion,
+    ) -> Result<Option<WrappedKey>, StateError> {
+        let name = format!("{}{version}", branch_prefix(kek, id));
+        let Some(bytes) = self.read(&name, ENTRY_MAX).await? else { return Ok(None) };
+        let wrapped = read_entry(&bytes, id).unwrap_or_else(|| bytes.to_vec());
+        WrappedKey::new(version, wrapped).map(Some).map_err(|_| StateError::Entry)
+    }
+
+    /// Adds an entry to the directory. One that is there stays, whatever it is: whoever needs to know reads it back.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn add_branch_entry(
+        &self,
+        kek: &KekName,
+        context: &BranchContext,
+        wrapped: &WrappedKey,
+    ) -> Result<(), StateError> {
+        let name = format!("{}{}", branch_prefix(kek, context.id), wrapped.version());
+        match self.put_new(&name, &entry(context, wrapped)).await {
+            Err(StateError::Occupied) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Writes an entry of the directory over one that does not open.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn mend_branch_entry(
+        &self,
+        kek: &KekName,
+        context: &BranchContext,
+        wrapped: &WrappedKey,
+    ) -> Result<(), StateError> {
+        let name = format!("{}{}", branch_prefix(kek, context.id), wrapped.version());
+        self.put(&name, &entry(context, wrapped)).await
+    }
+}
+
+/// An entry of the directory.
+fn entry(context: &BranchContext, wrapped: &WrappedKey) -> Vec<u8> {
+    cbor::encode(|e| {
+        e.array(3)?.str(ENTRY_LABEL)?.bytes(&context.to_bytes())?.bytes(wrapped.bytes())?;
+        Ok(())
+    })
+}
+
+/// The wrapped bytes in an entry of the branch key `id`; `None` if it is no such entry.
+fn read_entry(bytes: &[u8], id: BranchId) -> Option<Vec<u8>> {
+    let read = |d: &mut minicbor::Decoder<'_>| {
+        if d.array()? != Some(3) || d.str()? != ENTRY_LABEL {
+            return Err(NotCanonical);
+        }
+        Ok((d.bytes()?.to_vec(), d.bytes()?.to_vec()))
+    };
+    let write = |(context, wrapped): &(Vec<u8>, Vec<u8>)| {
+        cbor::encode(|e| {
+            e.array(3)?.str(ENTRY_LABEL)?.bytes(context)?.bytes(wrapped)?;
+            Ok(())
+        })
+    };
+    let (context, wrapped) = cbor::parse(bytes, read, write).ok()?;
+    BranchContext::parse(&context).ok().filter(|context| context.id == id).map(|_| wrapped)
 }
 
 /// The version in `vN`.
@@ -219,11 +297,11 @@ impl Directory for StateBucket {
     fn publish<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
         wrapped: &'a WrappedKey,
     ) -> BoxFuture<'a, Result<(), DirectoryError>> {
-        let key = format!("{}{}", branch_prefix(kek, id), wrapped.version());
-        async move { self.put_new(&key, wrapped.bytes()).await.map_err(DirectoryError::new) }.boxed()
+        let key = format!("{}{}", branch_prefix(kek, context.id), wrapped.version());
+        async move { self.put_new(&key, &entry(context, wrapped)).await.map_err(DirectoryError::new) }.boxed()
     }
 
     fn newest<'a>(

@@ -77,7 +77,7 @@ async fn after_a_retired_version_the_directory_has_the_key() {
 
     retire(&embedded, "demo", 1).await;
     let new = custodian.rewrap(&kek("demo"), &context, &old, &officer()).await.expect("rewraps");
-    lost.state.publish(&kek("demo"), context.id, &new).await.expect("publishes");
+    lost.state.publish(&kek("demo"), &context, &new).await.expect("publishes");
     retire(&embedded, "demo", 2).await;
     let found = Proxy::start(&world.store, setup()).await;
     assert!(found.s3().get(BUCKET, "object").await.ok().body == noise(100, 1));
@@ -89,8 +89,8 @@ async fn an_entry_of_the_directory_is_never_overwritten() {
     world.s3.put(BUCKET, "object", "x").await.ok();
     let (context, wrapped) = branch_of(&world, "object");
     let publish = |wrapped: WrappedKey| {
-        let (state, id) = (&world.proxy.state, context.id);
-        async move { state.publish(&kek("demo"), id, &wrapped).await }
+        let (state, context) = (&world.proxy.state, context.clone());
+        async move { state.publish(&kek("demo"), &context, &wrapped).await }
     };
     publish(wrapped.clone()).await.expect("the same again");
     let mut other = wrapped.bytes().to_vec();

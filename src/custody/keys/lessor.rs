@@ -75,7 +75,7 @@ impl Lessor {
             }
             proof => proof?,
         }
-        self.within(self.directory.publish(&kek, id, &wrapped)).await.inspect_err(|error| {
+        self.within(self.directory.publish(&kek, &context, &wrapped)).await.inspect_err(|error| {
             tracing::warn!(%kek, branch = %id, %error, "a new branch key could not be published and is not used");
         })?;
         let material = self.live.admit(Material::new(kek, context, wrapped, secret), epoch);

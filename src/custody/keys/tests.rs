@@ -288,7 +288,7 @@ async fn an_old_wrapping_is_replaced_by_the_directorys() {
     assert_eq!(cause(reader.read(&written, "alice").await), "too old", "the directory's copy is just as old");
     world.custodian.oldest_version(1);
     let newer = world.custodian.rewrap(&kek, written.context(), written.wrapped(), &caller).await.expect("rewraps");
-    world.directory.publish(&kek, written.context().id, &newer).await.expect("publishes");
+    world.directory.publish(&kek, written.context(), &newer).await.expect("publishes");
     world.custodian.oldest_version(2);
     let read = world.restarted().read(&written, "alice").await.expect("by the directory");
     assert_eq!(read.secret().expect("leased").expose(), written.secret().expect("leased").expose());
