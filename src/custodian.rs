@@ -8,7 +8,9 @@
 
 pub mod approval;
 pub mod audit;
+pub mod backup;
 pub mod barrier;
+pub mod destruction;
 pub mod embedded;
 pub mod engine;
 pub mod grant;

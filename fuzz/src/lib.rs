@@ -44,6 +44,8 @@ targets! {
     keys::context,
     keys::kek,
     keys::ciphertext,
+    keys::destruction,
+    keys::backup,
     approvals::proposal,
     approvals::grant,
     approvals::revocation,

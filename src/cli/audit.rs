@@ -95,7 +95,7 @@ impl LogArguments {
 }
 
 /// A verifier key given as text, or as the name of a file with one.
-fn verifier_key(given: &str, usage: Use) -> Result<VerifierKey> {
+pub(super) fn verifier_key(given: &str, usage: Use) -> Result<VerifierKey> {
     let key = match VerifierKey::parse(given.trim()) {
         Ok(key) => key,
         Err(_) => {
@@ -113,7 +113,7 @@ fn verifier_key(given: &str, usage: Use) -> Result<VerifierKey> {
 }
 
 /// A file of at most `limit` bytes.
-fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     use std::io::Read as _;
     let read = || {
         let mut bytes = Vec::new();

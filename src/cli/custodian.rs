@@ -116,6 +116,13 @@ fn log_start(config: &CustodianConfig, address: std::net::SocketAddr) {
         revocation_list = config.server.tls.client_crl.is_some(),
         "the custodian starts"
     );
+    let wait = config.keys.destroy_wait;
+    if wait.insecure {
+        tracing::warn!(
+            wait_s = wait.seconds,
+            "insecure_destroy_wait_s is set: keys can be destroyed before anyone could step in, and the certificates say so"
+        );
+    }
 }
 
 fn settings(config: &CustodianConfig) -> ServerSettings {
@@ -135,6 +142,7 @@ fn opening(config: CustodianConfig, store: Arc<dyn Store>) -> Opening {
         default_labels: config.server.default_labels,
         sites: config.keys.sites,
         retire_wait_s: config.keys.retire_wait_s,
+        destroy_wait: config.keys.destroy_wait,
         ..EngineSettings::new(config.server.identity)
     };
     let audit_disk = Arc::new(Disk::durable());

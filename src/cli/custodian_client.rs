@@ -15,6 +15,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::custodian::approval::ProposalDocument;
 use crate::custody::reason::Reason;
@@ -94,7 +95,7 @@ impl Gated {
             None => "officers other than you".to_owned(),
         };
         format!(
-            "approval required: nothing was changed yet\n  proposal {id}\n  {who} must each run: claviger approve {id}\n  then run the same command again, as the same user, within 72 hours\n"
+            "approval required: it was not done yet\n  proposal {id}\n  {who} must each run: claviger approve {id}\n  then run the same command again, as the same user, within 72 hours\n"
         )
     }
 }
@@ -155,6 +156,13 @@ impl Client {
         self.judge(found, Some(what)).await
     }
 
+    /// As [`Client::ours`], with a body that holds secrets.
+    pub(super) async fn ours_secret(&self, path: &str, body: Zeroizing<Vec<u8>>, what: &'static str) -> Result<Answer> {
+        let body = Some(Bytes::from_owner(body));
+        let found = self.send_bytes(Method::POST, &format!("/v1/sys/claviger/{path}"), body).await?;
+        self.judge(found, Some(what)).await
+    }
+
     /// Calls an endpoint below `sys/`, whose answers have no envelope: the whole body.
     pub(super) async fn system(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let found = self.send(method, &format!("/v1/sys/{path}"), body).await?;
@@ -190,6 +198,10 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Found, CallError> {
+        self.send_bytes(method, path, body.map(|body| body.to_string().into())).await
+    }
+
+    async fn send_bytes(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Found, CallError> {
         let url = || self.target.url.clone();
         let request = self.request(method, path, body);
         let response = self.http.request(request, ANSWER_TIMEOUT).await;
@@ -204,7 +216,7 @@ impl Client {
         Ok(Found { status: head.status, ours: head.headers.contains_key(OURS), body })
     }
 
-    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Request<Full<Bytes>> {
+    fn request(&self, method: Method, path: &str, body: Option<Bytes>) -> Request<Full<Bytes>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.target.url));
         if let Some(token) = &self.target.token {
             request = request.header("X-Vault-Token", token);
@@ -212,7 +224,6 @@ impl Client {
         if let Some(reason) = self.target.reason {
             request = request.header("X-Claviger-Reason", reason.as_str());
         }
-        let body = body.map(Value::to_string);
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

@@ -1,5 +1,10 @@
 //! `claviger key`: the custodian's KEKs.
 
+mod backup;
+mod certificate;
+mod destroy;
+mod restore;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
@@ -26,6 +31,18 @@ pub(super) enum Command {
     Disable(Named),
     /// Switch it on again, which officers have to approve; only our custodian has it
     Enable(Named),
+    /// Destroy a key for good, step by step: says where that stands and what is next
+    Destroy(destroy::Arguments),
+    /// Show the certificate that a key was destroyed, or check one offline
+    Certificate(certificate::Arguments),
+    /// Write keys into a file that only several officers together can open; officers have to approve it
+    Backup(backup::Arguments),
+    /// Bring keys back from a backup; officers have to approve it
+    Restore(restore::Restore),
+    /// Open an officer's share of a backup, without asking any server
+    BackupShare(restore::BackupShare),
+    /// Make an age identity for an officer, and print the recipient that backups are made for
+    OfficerIdentity(restore::OfficerIdentity),
 }
 
 #[derive(Args)]
@@ -70,6 +87,12 @@ pub(super) fn run(command: &Command) -> Result<()> {
         Command::Rotate(arguments) => rotate(arguments),
         Command::Disable(arguments) => switch(arguments, "disable", "disabling of keys"),
         Command::Enable(arguments) => switch(arguments, "enable", "enabling of keys"),
+        Command::Destroy(arguments) => destroy::run(arguments),
+        Command::Certificate(arguments) => certificate::run(arguments),
+        Command::Backup(arguments) => backup::run(arguments),
+        Command::Restore(arguments) => restore::run(arguments),
+        Command::BackupShare(arguments) => restore::backup_share(arguments),
+        Command::OfficerIdentity(arguments) => restore::officer_identity(arguments),
     }
 }
 

@@ -16,6 +16,7 @@ use super::files;
 use super::problem::{Mistake, Problems};
 use super::section::{Section, Text};
 use crate::custodian::audit::AuditSettings;
+use crate::custodian::destruction::Wait;
 use crate::custodian::engine::{POLICY_LEN_MAX, RETIRE_WAIT_S};
 use crate::custodian::identity::{self, SpiffeId};
 use crate::custodian::kek::Labels;
@@ -97,6 +98,8 @@ pub struct KeysSection {
     pub sites: Vec<String>,
     /// Seconds between a rotation and the retirement of the versions before.
     pub retire_wait_s: u64,
+    /// How long is waited before something is destroyed.
+    pub destroy_wait: Wait,
 }
 
 /// A checked configuration of the custodian's server.
@@ -306,11 +309,13 @@ pub(super) fn site(text: &str) -> Result<String, Mistake> {
 }
 
 fn keys(section: Option<Section<'_>>) -> Option<KeysSection> {
-    let standard = KeysSection { sites: vec!["main".to_owned()], retire_wait_s: RETIRE_WAIT_S };
+    let standard =
+        KeysSection { sites: vec!["main".to_owned()], retire_wait_s: RETIRE_WAIT_S, destroy_wait: Wait::days(30) };
     let Some(section) = section else { return Some(standard) };
     let texts = section.texts("sites");
     let sites: Vec<String> = texts.iter().filter_map(|text| text.parsed(site)).collect();
     let retire_wait_s = section.number("retire_wait_s", 0..=31_536_000, standard.retire_wait_s);
+    let destroy_wait = destroy_wait(&section);
     let are_good = sites.len() == texts.len();
     if sites.len() > SITES_MAX {
         section.note_at("sites", Mistake::Sites);
@@ -318,7 +323,21 @@ fn keys(section: Option<Section<'_>>) -> Option<KeysSection> {
     let is_short = sites.len() <= SITES_MAX;
     section.finish();
     let sites = if sites.is_empty() { standard.sites } else { sites };
-    (are_good && is_short).then_some(KeysSection { sites, retire_wait_s })
+    (are_good && is_short).then_some(KeysSection { sites, retire_wait_s, destroy_wait })
+}
+
+/// In days, or for looking at it only, in seconds.
+fn destroy_wait(section: &Section<'_>) -> Wait {
+    let wait = Wait::days(section.number("destroy_wait_days", 7..=365, 30));
+    let insecure = "insecure_destroy_wait_s";
+    let seconds = section.number(insecure, 0..=365 * 86_400, 0);
+    if !section.has(insecure) {
+        return wait;
+    }
+    if section.has("destroy_wait_days") {
+        section.note_at(insecure, Mistake::TwoWaits);
+    }
+    Wait { seconds, insecure: true }
 }
 
 #[cfg(test)]

@@ -108,6 +108,9 @@ pub enum Mistake {
         /// What there is.
         found: &'static str,
     },
+    /// Two lengths of one period.
+    #[error("destroy_wait_days is given too; remove one of the two")]
+    TwoWaits,
     /// A number out of bounds.
     #[error("must be {least} to {most}; choose a value within")]
     Range {

@@ -77,6 +77,16 @@ actions! {
     Disable = "disable",
     /// Switch it on again.
     Enable = "enable",
+    /// Have a KEK, or its old versions, destroyed after a waiting period.
+    Destroy = "destroy",
+    /// Erase what that period has passed for.
+    Erase = "erase",
+    /// Call a destruction off.
+    CancelDestruction = "cancel-destruction",
+    /// Give KEKs out, encrypted to officers.
+    Backup = "backup",
+    /// Take KEKs in from such a backup.
+    RestoreBackup = "restore-backup",
     /// Shut a principal or a certificate out.
     Revoke = "revoke",
     /// Let it in again.

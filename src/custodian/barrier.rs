@@ -39,6 +39,10 @@ pub enum Kind {
     Instance,
     /// The policy in force.
     Policy,
+    /// What is to be destroyed, or was: the tombstone of a KEK and its certificate.
+    Destruction,
+    /// A backup that was made, without what is in it.
+    Backup,
     /// A branch key, in the ledger.
     Branch,
     /// That a branch key was read back from a site.
@@ -51,18 +55,37 @@ pub enum Kind {
 
 impl Kind {
     /// Kinds whose rows are records.
-    pub const RECORDS: [Self; 6] =
-        [Self::Kek, Self::Proposal, Self::Grant, Self::Revocation, Self::Instance, Self::Policy];
-    /// Kinds whose rows the epoch accounts for.
-    pub const ACCOUNTED: [Self; 7] =
-        [Self::Kek, Self::Proposal, Self::Grant, Self::Revocation, Self::Instance, Self::Policy, Self::Seals];
-    const ALL: [Self; 10] = [
+    pub const RECORDS: [Self; 8] = [
         Self::Kek,
         Self::Proposal,
         Self::Grant,
         Self::Revocation,
         Self::Instance,
         Self::Policy,
+        Self::Destruction,
+        Self::Backup,
+    ];
+    /// Kinds whose rows the epoch accounts for.
+    pub const ACCOUNTED: [Self; 9] = [
+        Self::Kek,
+        Self::Proposal,
+        Self::Grant,
+        Self::Revocation,
+        Self::Instance,
+        Self::Policy,
+        Self::Destruction,
+        Self::Backup,
+        Self::Seals,
+    ];
+    const ALL: [Self; 12] = [
+        Self::Kek,
+        Self::Proposal,
+        Self::Grant,
+        Self::Revocation,
+        Self::Instance,
+        Self::Policy,
+        Self::Destruction,
+        Self::Backup,
         Self::Branch,
         Self::Confirmation,
         Self::Epoch,
@@ -78,6 +101,8 @@ impl Kind {
             Self::Revocation => "revocation",
             Self::Instance => "instance",
             Self::Policy => "policy",
+            Self::Destruction => "destruction",
+            Self::Backup => "backup",
             Self::Branch => "branch",
             Self::Confirmation => "confirmation",
             Self::Epoch => "epoch",

@@ -8,11 +8,13 @@
 //! **Invariant:** what is changed is in the store before anybody can use it; what is switched off is off before that.
 //! **Invariant:** without having seen the store within the grace, no key is used: someone else may have switched it off.
 
+mod backup;
 mod branches;
 mod census;
 mod clock;
 mod decide;
 mod denials;
+mod destruction;
 mod edit;
 mod error;
 mod events;
@@ -40,6 +42,7 @@ use crate::names::KekVersion;
 use crate::tlog::Receipt;
 
 use super::audit::{Action, AuditLog, Details, Use};
+use super::destruction::Wait;
 use super::identity::SpiffeId;
 use super::kek::{Ciphertext, Labels};
 use super::policy::Policy;
@@ -53,6 +56,7 @@ use refresh::{Stopped, View};
 use snapshot::Snapshot;
 use turns::Turns;
 
+pub use backup::{BackedUpKeks, BranchesRestored, RESTORED_BRANCHES_MAX, Restored, RestoredBranch};
 pub use branches::{BRANCHES_AT_ONCE_MAX, BranchFailure, BranchList, Each};
 pub use census::{Census, Retirement};
 pub use error::EngineError;
@@ -87,10 +91,12 @@ pub struct EngineSettings {
     pub sites: Vec<String>,
     /// How long after a rotation proxies may still be given branch keys under the version before, in seconds.
     pub retire_wait_s: u64,
+    /// How long is waited before something is destroyed.
+    pub destroy_wait: Wait,
 }
 
 impl EngineSettings {
-    /// Two officers for changes, one for grants; 200 ms, 1 s, 60 s; no labels; the site `main`; 3,900 s.
+    /// Two officers for changes, one for grants; 200 ms, 1 s, 60 s; no labels; the site `main`; 3,900 s, 30 days.
     pub fn new(identity: SpiffeId) -> Self {
         Self {
             identity,
@@ -102,6 +108,7 @@ impl EngineSettings {
             default_labels: Labels::default(),
             sites: vec!["main".to_owned()],
             retire_wait_s: RETIRE_WAIT_S,
+            destroy_wait: Wait::days(30),
         }
     }
 }

@@ -226,6 +226,11 @@ impl Kek {
         self.usable()?.open(ciphertext, context, aad)
     }
 
+    /// Whether `ciphertext` opens under it and `context`, also while it is switched off: what is in it does not come out.
+    pub(in crate::custodian) fn holds(&self, ciphertext: &Ciphertext, context: &[u8], _permit: &Permit) -> bool {
+        self.open(ciphertext, context, &[]).is_ok()
+    }
+
     /// Opens `ciphertext` and encrypts what is in it under `to`, or the newest version.
     ///
     /// # Errors
@@ -279,11 +284,6 @@ impl Kek {
     /// When a version was made, in seconds since 1970.
     pub fn created_unix_s(&self, version: KekVersion) -> Option<i64> {
         self.versions.get(&version).map(|version| version.created_unix_s)
-    }
-
-    /// The oldest version that is opened.
-    pub fn min_decryption(&self) -> KekVersion {
-        self.min_decryption
     }
 
     /// A fresh random data key, in the clear and encrypted under `version`, or the newest.

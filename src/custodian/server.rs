@@ -7,9 +7,11 @@
 //! **Invariant:** neither plaintexts, keys, shares nor tokens are in the log; what a client sends is not repeated there.
 
 mod answer;
+mod backup;
 mod base64;
 mod branches;
 mod certificate;
+mod destruction;
 mod json;
 mod keys;
 mod logfiles;
@@ -244,7 +246,11 @@ impl Server {
                 Some((text, checked.map_err(|_| Failure::denied())?))
             }
         };
-        let bytes = if route.takes_body() { request::read_body(body).await? } else { Zeroizing::default() };
+        let bytes = match route {
+            Route::Restore => request::read_body_up_to(body, request::RESTORE_BODY_MAX).await?,
+            _ if route.takes_body() => request::read_body(body).await?,
+            _ => Zeroizing::default(),
+        };
         match route {
             Route::LookUpSelf => Ok(session::look_up(who, &call.certificate, token, call.now_s)),
             Route::RenewSelf => session::renew(&unsealed, who, &call.certificate, token, &object(&bytes)?, call.now_s),
@@ -370,6 +376,14 @@ async fn on_engine(
         Route::Branches(kek) => branches::list(engine, who, kek, uri.query().unwrap_or_default()).await,
         Route::RewrapBranches(kek) => branches::rewrap(engine, who, kek, body).await,
         Route::ConfirmBranches(kek) => branches::confirm(engine, who, kek, body).await,
+        Route::DestroyKey(kek) => destruction::destroy(engine, who, kek, body, &gated("POST")).await,
+        Route::CancelDestruction(kek) => destruction::cancel(engine, who, kek, body).await,
+        Route::EraseKey(kek) => destruction::erase(engine, who, kek, body, &gated("POST")).await,
+        Route::Destruction(kek) => destruction::read(engine, who, kek).await,
+        Route::Backup => backup::make(engine, who, body, &gated("POST")).await,
+        // Its body has secrets in it, which a proposal must not.
+        Route::Restore => backup::restore(engine, who, body, uri.path()).await,
+        Route::RestoreBranches => backup::restore_branches(engine, who, body).await,
         Route::Revocations => ours::revocations(engine, who).await,
         Route::Revoke => ours::revoke(engine, who, body).await,
         Route::Reinstate(principal) => ours::reinstate(engine, who, principal, &gated("DELETE")).await,

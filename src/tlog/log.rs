@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::checkpoint::SignedCheckpoint;
 use super::journal;
 use super::merkle::leaf_hash;
-use super::note::{Signer, Use, VerifierKey};
+use super::note::{InvalidNote, Note, Signer, Use, VerifierKey};
 use super::publisher::Publisher;
 use super::reader::Reader;
 use super::recover::{self, OpenError, Recovered};
@@ -56,7 +56,7 @@ impl Default for Settings {
 pub struct Log {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-    verifier: VerifierKey,
+    signer: Arc<Signer>,
     folder: PathBuf,
     deadline: Duration,
 }
@@ -117,7 +117,7 @@ impl Log {
         let log = Self {
             commands,
             shared: Arc::clone(&shared),
-            verifier: signer.verifier().clone(),
+            signer: Arc::clone(&signer),
             folder: folder.to_owned(),
             deadline: settings.deadline,
         };
@@ -210,7 +210,19 @@ impl Log {
 
     /// What its checkpoints are verified with.
     pub fn verifier(&self) -> &VerifierKey {
-        &self.verifier
+        self.signer.verifier()
+    }
+
+    /// Signs a statement of the log's owner that is no checkpoint, with the log's key: lines of text, of which the first is a title with
+    /// a space in it. A checkpoint's first line is the log's name, which has none.
+    ///
+    /// # Errors
+    /// [`InvalidNote`] when `text` is not such lines, or too long.
+    pub fn sign_statement(&self, text: &str) -> Result<Note, InvalidNote> {
+        let title = text.lines().next().unwrap_or_default();
+        let note = Note::signed(text.to_owned(), self.signer.sign(text));
+        let read = Note::parse(note.to_string().as_bytes())?;
+        if title.contains(' ') && read == note { Ok(note) } else { Err(InvalidNote::Malformed) }
     }
 
     /// Reads what is in its latest checkpoint.

@@ -380,9 +380,10 @@ file = "{policy}"
 required = 2
 grants_required = 1
 
-# For looking only: waits of hours and days are seconds here.
+# For looking only: waits of hours and days are seconds here. Never set the latter where keys matter: use destroy_wait_days = 30.
 [keys]
 retire_wait_s = 2
+insecure_destroy_wait_s = 2
 
 [log]
 filter = "warn"

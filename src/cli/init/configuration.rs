@@ -183,10 +183,14 @@ file = "{policy}"
 required = 2
 grants_required = 1
 
-# What the life of keys is bound to. These are the defaults.
-# [keys]
-# sites = ["main"]                       # state buckets that have to hold the directory before an old version is retired
-# retire_wait_s = 3900                   # seconds from a rotation to that: the proxies' `write_renew_s`, and a margin
+# What the life of keys is bound to.
+[keys]
+# How long a key that is to be destroyed is only switched off before it can be erased: 7 to 365 days.
+destroy_wait_days = 30
+# The state buckets that have to hold the directory before an old version is retired, and how many seconds after a rotation that
+# may be: the proxies' `write_renew_s`, and a margin.
+# sites = ["main"]
+# retire_wait_s = 3900
 
 [log]
 format = "text"                        # or "json"

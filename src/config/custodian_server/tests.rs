@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::{CustodianConfig, SealSection, StoreSection, load};
 use crate::config::tests::private;
+use crate::custodian::destruction::Wait;
 use crate::net::tests::Ca;
 
 const GOOD: &str = r#"[custodian]
@@ -70,6 +71,12 @@ fn a_right_configuration_gives_its_parts() {
     assert_eq!(config.server.default_labels.jurisdiction(), Some("us"));
     assert_eq!(config.audit.settings.origin, "example.org/custodian-1");
     assert_eq!((config.approvals.required, config.approvals.grants_required), (3, 1));
+    assert_eq!(config.keys.destroy_wait, Wait::days(30));
+    let waits =
+        |keys: &str| read(folder.path(), &format!("{GOOD}\n[keys]\n{keys}\n")).map(|config| config.keys.destroy_wait);
+    assert_eq!(waits("destroy_wait_days = 7").ok(), Some(Wait::days(7)));
+    let insecure = Wait { seconds: 2, insecure: true };
+    assert_eq!(waits("insecure_destroy_wait_s = 2").ok(), Some(insecure));
     assert!(matches!(config.store, StoreSection::Sqlite { .. }));
     assert!(matches!(
         config.seals[..],
@@ -151,6 +158,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     ("count = 3\n", "count = 3\n[[seal]]\nkind = \"shares\"\n", ":18: [seal] a custodian has one or two"),
     ("[approvals]", "[approvals]\nquorum = 2", ":17: [approvals.quorum] unknown key"),
+    ("[approvals]", "[keys]\ndestroy_wait_days = 6\n[approvals]", ":17: [keys.destroy_wait_days] must be 7 to 365"),
+    (
+        "[approvals]",
+        "[keys]\ndestroy_wait_days = 7\ninsecure_destroy_wait_s = 1\n[approvals]",
+        ":18: [keys.insecure_destroy_wait_s] destroy_wait_days is given too",
+    ),
 ];
 
 #[test]

@@ -76,7 +76,7 @@ impl Engine {
             retire: self.retirement(kek, kek.latest()),
         };
         let late_from = self.late_from(kek, kek.latest());
-        self.each_branch(name, |state| {
+        self.each_state(name, |state| {
             census.branch_keys += 1;
             census.without_context += u64::from(state.context().is_none());
             *census.versions.entry(state.needs(&self.settings.sites)).or_default() += 1;
@@ -104,7 +104,7 @@ impl Engine {
         let mut retire = self.retirement(kek, before);
         let late_from = self.late_from(kek, before);
         let mut any = false;
-        self.each_branch(name, |state| {
+        self.each_state(name, |state| {
             any = true;
             self.weigh(&mut retire, late_from, state);
         })
@@ -167,7 +167,7 @@ impl Engine {
         }
     }
 
-    async fn each_branch(&self, name: &KekName, mut visit: impl FnMut(&BranchState) + Send) -> Result<(), EngineError> {
+    async fn each_state(&self, name: &KekName, mut visit: impl FnMut(&BranchState) + Send) -> Result<(), EngineError> {
         let mut from = None;
         loop {
             let page = self.store.branch_states(name, from).await.inspect_err(|failed| self.halt_if_broken(failed))?;

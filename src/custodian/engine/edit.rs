@@ -3,7 +3,9 @@
 use zeroize::Zeroizing;
 
 use crate::custodian::approval::Proposal;
+use crate::custodian::backup::BackupNote;
 use crate::custodian::barrier::Kind;
+use crate::custodian::destruction::Destruction;
 use crate::custodian::grant::Grant;
 use crate::custodian::kek::Kek;
 use crate::custodian::policy::Policy;
@@ -21,6 +23,8 @@ pub(super) enum Item {
     Grant(String, Option<Grant>),
     Revocation(String, Option<Revocation>),
     Policy(Policy),
+    Destruction(Destruction),
+    Backup(BackupNote),
 }
 
 /// A change to one record.
@@ -52,6 +56,16 @@ impl Edit {
             Item::Grant(id, value) => (Kind::Grant, id.as_str(), value.as_ref().map(|v| plain(v.to_bytes()))),
             Item::Revocation(principal, value) => {
                 (Kind::Revocation, principal.as_str(), value.as_ref().map(|v| plain(v.to_bytes())))
+            }
+            Item::Backup(note) => (Kind::Backup, note.id.as_str(), Some(plain(note.to_bytes()))),
+            Item::Destruction(value) => {
+                let body = Some(plain(value.to_bytes()));
+                return Encoded {
+                    kind: Kind::Destruction,
+                    name: value.target.record_name(),
+                    expected: self.expected,
+                    body,
+                };
             }
             Item::Policy(policy) => (Kind::Policy, POLICY_NAME, Some(plain(policy.text().as_bytes().to_vec()))),
         };

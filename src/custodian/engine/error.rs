@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::crypto::RandomFailed;
 use crate::custodian::approval::{ApprovalError, InvalidProposal};
 use crate::custodian::audit::AuditFailed;
+use crate::custodian::backup::BackupRefused;
+use crate::custodian::destruction::DestructionRefused;
 use crate::custodian::grant::InvalidGrant;
 use crate::custodian::kek::{InvalidLabels, KeyringError};
 use crate::custodian::policy::PolicyError;
@@ -82,6 +84,15 @@ pub enum EngineError {
     /// With those that every KEK gets, there are too many labels.
     #[error(transparent)]
     Labels(#[from] InvalidLabels),
+    /// What is to be destroyed, or was.
+    #[error(transparent)]
+    Destruction(#[from] DestructionRefused),
+    /// The certificate of destruction does not fit into a note, so that nothing was erased.
+    #[error("the certificate of destruction would be too long: nothing was erased")]
+    CertificateTooLong,
+    /// A backup that is not made or not restored.
+    #[error(transparent)]
+    Backup(#[from] BackupRefused),
     /// No randomness on this machine.
     #[error(transparent)]
     Random(#[from] RandomFailed),

@@ -30,6 +30,8 @@ pub(super) struct Gated<'a> {
     pub(super) requester: Option<&'a SpiffeId>,
     pub(super) kek: Option<&'a KekName>,
     pub(super) version: Option<KekVersion>,
+    /// When it was proposed at the earliest: what was approved before is for something that is over.
+    pub(super) since_unix_s: Option<i64>,
 }
 
 /// A proposal that may be carried out, with the version of its record.
@@ -53,10 +55,19 @@ impl Approved {
     ///
     /// # Errors
     /// [`EngineError::Approval`] when it may not be any more.
-    pub(super) fn execute(mut self, now_unix_s: i64) -> Result<Edit, EngineError> {
+    pub(super) fn execute(self, now_unix_s: i64) -> Result<Edit, EngineError> {
+        let (proposal, version) = self.executed(now_unix_s)?;
+        Ok(Edit::proposal(version, proposal))
+    }
+
+    /// The proposal as it is when it was carried out, and the version of its record.
+    ///
+    /// # Errors
+    /// As [`Approved::execute`].
+    pub(super) fn executed(mut self, now_unix_s: i64) -> Result<(Proposal, u64), EngineError> {
         let requester = self.proposal.document().requester.clone();
         self.proposal.execute(&requester, now_unix_s)?;
-        Ok(Edit::proposal(self.version, self.proposal))
+        Ok((self.proposal, self.version))
     }
 }
 
@@ -68,6 +79,7 @@ impl Gated<'_> {
             && document.kek.as_ref() == self.kek
             && document.version == self.version
             && document.policy == policy
+            && self.since_unix_s.is_none_or(|since| document.created_unix_s >= since)
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::crypto;
 use crate::custodian::audit::{Action, Decision, Details, Permit, Use};
 use crate::custodian::barrier::Kind;
+use crate::custodian::destruction::DestructionRefused;
 use crate::custodian::kek::{Kek, KekInfo, KeyChange, KeyOptions, KeyringError, Labels};
 use crate::custodian::requester::Requester;
 use crate::custodian::store::{Record, StoreError};
@@ -18,6 +19,7 @@ use crate::names::{KekName, KekVersion};
 
 use super::census;
 use super::decide::allowed_itself;
+use super::destruction::Spares;
 use super::edit::{Edit, Item};
 use super::gate::{Gate, Gated};
 use super::refresh::View;
@@ -42,11 +44,13 @@ struct Ask<'a> {
     narrows: bool,
     /// The version that would be the oldest to be opened, if it is to be changed.
     min_decryption: Option<u32>,
+    /// Which destruction must not be under way.
+    spares: Option<Spares>,
 }
 
 impl<'a> Ask<'a> {
     fn of(action: Action) -> Self {
-        Self { action, call: None, detail: None, narrows: false, min_decryption: None }
+        Self { action, call: None, detail: None, narrows: false, min_decryption: None, spares: None }
     }
 
     fn gated(action: Action, call: &'a GatedCall) -> Self {
@@ -90,15 +94,27 @@ impl Engine {
     ) -> Result<Done<KekInfo>, EngineError> {
         let mut view = self.fresh()?;
         let found = self.read_kek(name).await?;
+        if found.is_none() {
+            // After the KEK was looked for: what erases it leaves the tombstone with the same change.
+            self.look().await?;
+            view = self.fresh()?;
+        }
+        let destroyed = found.is_none() && view.is_destroyed(name);
         let labels = found.as_ref().map_or(&options.labels, |(kek, _)| kek.labels());
         let what = Use::of_kek(Action::Create, name, Some(KekVersion::FIRST), labels);
         let verdict = self.decide(&view, who, &what, None);
         let mut approved = None;
-        if options.is_grave() && found.is_none() && verdict.decision == Decision::Allow {
+        if options.is_grave() && found.is_none() && !destroyed && verdict.decision == Decision::Allow {
             // The approvals may have come by another custodian a moment ago.
             self.look().await?;
             view = self.fresh()?;
-            let gated = Gated { call, requester: Some(&who.id), kek: Some(name), version: Some(KekVersion::FIRST) };
+            let gated = Gated {
+                call,
+                requester: Some(&who.id),
+                kek: Some(name),
+                version: Some(KekVersion::FIRST),
+                since_unix_s: None,
+            };
             match self.gate(&view, gated) {
                 Gate::Open(open) => approved = Some(open),
                 Gate::Closed(_) => return Err(self.refuse_unapproved(who, &what, &verdict, gated).await),
@@ -109,6 +125,9 @@ impl Engine {
         let (permit, receipt) = self.permit(who, &what, &verdict, more).await?;
         if let Some((kek, _)) = found {
             return Ok(Done { value: kek.info(name), receipt, existed: true });
+        }
+        if destroyed {
+            return Err(DestructionRefused::Destroyed.into());
         }
         if view.snapshot.keks.len() >= KEKS_MAX {
             return Err(KeyringError::TooMany.into());
@@ -171,7 +190,8 @@ impl Engine {
     ) -> Result<Done<KekInfo>, EngineError> {
         let (detail, narrows) = (Some(change_to_json(&change)), change.narrows());
         let min_decryption = change.min_decryption_version;
-        let ask = Ask { detail, narrows, min_decryption, ..Ask::gated(Action::Configure, call) };
+        let spares = min_decryption.map(Spares::Versions);
+        let ask = Ask { detail, narrows, spares, min_decryption, ..Ask::gated(Action::Configure, call) };
         let configure = |kek: &mut Kek, _, permit| kek.configure(&change, permit).map(|()| kek.info(name));
         self.change(who, name, &ask, |kek| change.is_grave_for(kek), configure).await
     }
@@ -227,7 +247,8 @@ impl Engine {
             kek.set_disabled(false, permit);
             Ok(())
         };
-        let done = self.change(who, name, &Ask::gated(Action::Enable, call), |_| true, enable).await?;
+        let ask = Ask { spares: Some(Spares::Whole), ..Ask::gated(Action::Enable, call) };
+        let done = self.change(who, name, &ask, |_| true, enable).await?;
         self.resume(Some(name), None);
         Ok(done)
     }
@@ -237,7 +258,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn delete(&self, who: &Requester, name: &KekName, call: &GatedCall) -> Result<Done<()>, EngineError> {
-        let ask = Ask::gated(Action::Delete, call);
+        let ask = Ask { spares: Some(Spares::Any), ..Ask::gated(Action::Delete, call) };
         let mut tries = Tries::default();
         loop {
             match self.try_delete(who, name, &ask).await {
@@ -376,6 +397,13 @@ impl Engine {
     ) -> Result<Allowed, EngineError> {
         let mut view = self.fresh()?;
         let found = self.read_kek(name).await?;
+        let mut under_way = false;
+        if let Some(spares) = ask.spares {
+            // After the KEK was read: what schedules a destruction changes the KEK with it, so that none is missed.
+            self.look().await?;
+            view = self.fresh()?;
+            under_way = view.is_under_way(name, spares);
+        }
         let none = Labels::default();
         let (latest, labels) = found.as_ref().map_or((None, &none), |(kek, _)| (Some(kek.latest()), kek.labels()));
         let what = Use::of_kek(ask.action, name, latest, labels);
@@ -389,28 +417,34 @@ impl Engine {
                 self.may_delete(&view, who, &what, name).await?;
             }
         }
-        let grave = found.as_ref().is_some_and(|(kek, _)| is_grave(kek));
+        let grave = !under_way && found.as_ref().is_some_and(|(kek, _)| is_grave(kek));
         if let (Some(call), true, Decision::Allow) = (ask.call, grave, verdict.decision) {
             // The approvals may have come by another custodian a moment ago.
             self.look().await?;
             view = self.fresh()?;
-            let gated = Gated { call, requester: Some(&who.id), kek: Some(name), version: latest };
+            let gated = Gated { call, requester: Some(&who.id), kek: Some(name), version: latest, since_unix_s: None };
             match self.gate(&view, gated) {
                 Gate::Open(open) => approved = Some(open),
                 Gate::Closed(_) => return Err(self.refuse_unapproved(who, &what, &verdict, gated).await),
             }
         }
+        // What is refused below without having been approved changes nothing: its entry has no version.
+        let changes = approved.is_some() || !matches!(ask.action, Action::Trim | Action::Delete | Action::Enable);
+        let what = Use { version: what.version.filter(|_| changes), ..what };
         let proposal = approved.as_ref().map(|approved| approved.id());
         let more = Details { generation: view.snapshot.generation, proposal, detail: ask.detail.clone() };
         let (permit, receipt) = self.permit(who, &what, &verdict, more).await?;
         let (kek, version) = found.ok_or(KeyringError::Unknown)?;
+        if under_way {
+            return Err(DestructionRefused::UnderWay.into());
+        }
         let now = self.clock.now_unix_s();
         let edits = approved.map(|approved| approved.execute(now)).transpose()?;
         Ok(Allowed { kek, version, what, permit, receipt, edits: edits.into_iter().collect() })
     }
 
     /// The KEK as the store has it, and the version of its record.
-    async fn read_kek(&self, name: &KekName) -> Result<Option<(Kek, u64)>, StoreError> {
+    pub(super) async fn read_kek(&self, name: &KekName) -> Result<Option<(Kek, u64)>, StoreError> {
         let Some(record) = self.read(Kind::Kek, name.as_str()).await? else { return Ok(None) };
         Ok(Some((parse_kek(&record)?, record.version)))
     }

@@ -86,7 +86,7 @@ impl Engine {
         let what = Use::of_custodian(Action::Reinstate).about(principal);
         let verdict = self.decide(&view, who, &what, None);
         let stored = view.snapshot.revocations.get(principal);
-        let gated = Gated { call, requester: Some(&who.id), kek: None, version: None };
+        let gated = Gated { call, requester: Some(&who.id), kek: None, version: None, since_unix_s: None };
         let mut approved = None;
         if verdict.decision == Decision::Allow && stored.is_some() {
             match self.gate(&view, gated) {

@@ -123,7 +123,7 @@ impl Engine {
     async fn adopt(&self, policy: &Policy, may_propose: bool) -> Result<(), EngineError> {
         let (itself, call) = (self.itself()?, call(policy));
         // Any custodian of the store may have proposed it.
-        let gated = Gated { call: &call, requester: None, kek: None, version: None };
+        let gated = Gated { call: &call, requester: None, kek: None, version: None, since_unix_s: None };
         let mut tries = Tries::default();
         while let Err(failed) = self.try_adopt(policy, &itself, gated, may_propose).await {
             tries.again(failed).await?;

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::custodian::approval::Proposal;
+use crate::custodian::backup::BackupNote;
 use crate::custodian::barrier::Kind;
+use crate::custodian::destruction::Destruction;
 use crate::custodian::grant::Grant;
 use crate::custodian::kek::Kek;
 use crate::custodian::policy::Policy;
@@ -35,6 +37,9 @@ pub(super) struct Snapshot {
     pub(super) grants: Named<Grant>,
     pub(super) revocations: Named<Revocation>,
     pub(super) policy: Arc<Stored<Policy>>,
+    /// By the names of their records.
+    pub(super) destructions: Named<Destruction>,
+    pub(super) backups: Named<BackupNote>,
 }
 
 /// A record that is authentic and says nothing that this program understands.
@@ -103,13 +108,34 @@ impl Snapshot {
         let named = before.map(|before| &before.revocations);
         let (of_revocations, revocations) =
             list_named(store, Kind::Revocation, named, |bytes| Revocation::parse(bytes).ok()).await?;
+        let named = before.map(|before| &before.destructions);
+        let (of_destructions, destructions) =
+            list_named(store, Kind::Destruction, named, |bytes| Destruction::parse(bytes).ok()).await?;
+        let named = before.map(|before| &before.backups);
+        let (of_backups, backups) =
+            list_named(store, Kind::Backup, named, |bytes| BackupNote::parse(bytes).ok()).await?;
         let policy_before = |_: &String| before.map(|before| Arc::clone(&before.policy));
         let policy_name = |name: &str| (name == POLICY_NAME).then(|| name.to_owned());
         let parse = |record: &Record| parse_policy(&record.body);
         let (of_policy, mut policies) = list(store, Kind::Policy, policy_before, policy_name, parse).await?;
         let (_, policy) = policies.pop().ok_or_else(|| not_understood(Kind::Policy))?;
-        let generation = of_keks.min(of_proposals).min(of_grants).min(of_revocations).min(of_policy);
-        Ok(Self { generation, keks: keks.into_iter().collect(), proposals, grants, revocations, policy })
+        let generation = of_keks
+            .min(of_proposals)
+            .min(of_grants)
+            .min(of_revocations)
+            .min(of_policy)
+            .min(of_destructions)
+            .min(of_backups);
+        Ok(Self {
+            generation,
+            keks: keks.into_iter().collect(),
+            proposals,
+            grants,
+            revocations,
+            policy,
+            destructions,
+            backups,
+        })
     }
 
     /// As it is after `edits`, which made `generation` out of this one.
@@ -123,6 +149,10 @@ impl Snapshot {
                 Item::Proposal(id, value) => put(&mut next.proposals, id, value, version),
                 Item::Grant(id, value) => put(&mut next.grants, id, value, version),
                 Item::Revocation(principal, value) => put(&mut next.revocations, principal, value, version),
+                Item::Destruction(value) => {
+                    put(&mut next.destructions, value.target.record_name(), Some(value), version)
+                }
+                Item::Backup(note) => put(&mut next.backups, note.id.clone(), Some(note), version),
                 Item::Policy(policy) => next.policy = Arc::new(Stored { value: policy, version }),
             }
         }

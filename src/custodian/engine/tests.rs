@@ -1,8 +1,10 @@
 //! The engine over SQLite and PostgreSQL, with a log that can fail, people with certificates, and hands in the database.
 
+mod backup;
 mod census;
 mod changes;
 mod cutting_off;
+mod destruction;
 mod faults;
 mod people;
 mod uses;

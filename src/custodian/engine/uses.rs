@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto;
 use crate::custodian::audit::{Action, Details, Permit, Use};
-use crate::custodian::kek::{Ciphertext, DataKeyLen, Kek, KeyringError, Labels};
+use crate::custodian::kek::{Ciphertext, DataKeyLen, Kek, KeyringError};
 use crate::custodian::requester::Requester;
 use crate::custodian::store::{Bound, LedgerEntry};
 use crate::custody::context::{self, BranchContext};
@@ -184,7 +184,7 @@ impl Engine {
     ) -> Result<Allowed, EngineError> {
         let view = self.fresh()?;
         let name = asked.name;
-        let labels = view.snapshot.keks.get(name).map_or_else(Labels::default, |stored| stored.value.labels().clone());
+        let labels = view.labels(name);
         let context_hash = crypto::sha256(asked.context);
         let what = Use {
             action: asked.action,

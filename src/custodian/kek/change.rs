@@ -143,6 +143,40 @@ impl Kek {
         }
     }
 
+    /// Prepares for the destruction of all of it: it is off from now on.
+    pub(in crate::custodian) fn doom(&mut self, _permit: Permit) {
+        self.disabled = true;
+    }
+
+    /// Erases the versions up to `through`, for good. None of them is opened or encrypts any more.
+    ///
+    /// # Errors
+    /// [`KeyringError::VersionUnknown`] when one still does, or no version would be left.
+    pub(in crate::custodian) fn erase_through(
+        &mut self,
+        through: KekVersion,
+        _permit: Permit,
+    ) -> Result<(), KeyringError> {
+        if through >= self.min_decryption {
+            return Err(KeyringError::VersionUnknown);
+        }
+        self.versions.retain(|number, _| *number > through);
+        // What is not opened does not encrypt; as after a trim, that stands in it now.
+        self.min_encryption = self.min_encryption.max(self.min_decryption.number());
+        self.min_available = self.min_available.max(through.number() + 1);
+        Ok(())
+    }
+
+    /// The oldest version that there is.
+    pub(in crate::custodian) fn oldest(&self) -> KekVersion {
+        *self.versions.first_key_value().expect("a KEK has at least one version").0
+    }
+
+    /// The oldest version that is opened.
+    pub(in crate::custodian) fn min_decryption(&self) -> KekVersion {
+        self.min_decryption
+    }
+
     /// Switches it off or on. Nothing is encrypted, opened or rotated while it is off; it can be configured, trimmed and deleted.
     pub fn set_disabled(&mut self, disabled: bool, _permit: Permit) {
         self.disabled = disabled;

@@ -1,8 +1,8 @@
-//! Shamir shares of a wrapping key, and their text form.
+//! Shamir shares of a wrapping key, or of the key of a backup, and their text form.
 //!
 //! ```text
 //! version   1   0x01
-//! seal     16   id of the seal that the share belongs to
+//! seal     16   id of the seal, or of the backup, that the share belongs to
 //! index     1   1 to 255: the x coordinate
 //! value    32   the y coordinates, in GF(2^8), of the 32 bytes of the wrapping key
 //! checksum  4   first bytes of SHA-256 over all before: finds slips of the pen, not forgers
@@ -42,7 +42,7 @@ impl SealId {
         crypto::random_array().map(Self)
     }
 
-    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub(in crate::custodian) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
@@ -175,7 +175,12 @@ impl TryRng for Generator {
 impl TryCryptoRng for Generator {}
 
 /// Splits `secret` into `count` shares, of which `threshold` give it back and fewer tell nothing.
-pub(super) fn split(seal: SealId, threshold: u8, count: u8, secret: &Secret<32>) -> Result<Vec<Share>, UnsealError> {
+pub(in crate::custodian) fn split(
+    seal: SealId,
+    threshold: u8,
+    count: u8,
+    secret: &Secret<32>,
+) -> Result<Vec<Share>, UnsealError> {
     let mut generator = Generator { failed: false };
     let points = Gf256::split_bytes(threshold.into(), count.into(), secret.expose(), &mut generator);
     let points: Vec<Zeroizing<Vec<u8>>> =
@@ -192,7 +197,7 @@ pub(super) fn split(seal: SealId, threshold: u8, count: u8, secret: &Secret<32>)
 }
 
 /// What `shares` are of, or, where too few or a wrong one is among them, something else. `None` if nothing comes out.
-pub(super) fn combine(shares: &[Share]) -> Option<Secret<32>> {
+pub(in crate::custodian) fn combine(shares: &[Share]) -> Option<Secret<32>> {
     let mut points: Vec<Vec<u8>> = Vec::with_capacity(shares.len());
     for share in shares {
         let mut point = Vec::with_capacity(1 + VALUE_LEN);

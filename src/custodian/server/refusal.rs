@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::answer::Failure;
 use crate::custodian::approval::ApprovalError;
+use crate::custodian::backup::BackupRefused;
 use crate::custodian::engine::EngineError;
 use crate::custodian::kek::KeyringError;
 use crate::names::KekName;
@@ -52,14 +53,17 @@ pub(super) fn failure(error: &EngineError, asked: Asked, kek: Option<&KekName>) 
         EngineError::Busy | EngineError::BranchTaken => {
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
         }
-        EngineError::Random(_) => Failure::internal(&error.to_string()),
+        EngineError::Random(_) | EngineError::Backup(BackupRefused::Random) => Failure::internal(&error.to_string()),
         EngineError::Approval(
             ApprovalError::NotAnOfficer
             | ApprovalError::OwnRequest
             | ApprovalError::OtherCertificate
             | ApprovalError::NotTheRequester,
         ) => Failure::new(StatusCode::FORBIDDEN, error.to_string()),
-        EngineError::NotDerived
+        EngineError::Backup(_)
+        | EngineError::Destruction(_)
+        | EngineError::CertificateTooLong
+        | EngineError::NotDerived
         | EngineError::Approval(_)
         | EngineError::Proposal(_)
         | EngineError::Grant(_)

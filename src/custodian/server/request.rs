@@ -1,6 +1,6 @@
 //! A request's head and body: why and for whom it is made, with which token, and what it asks for.
 //!
-//! **Invariant:** a body is in zeroized memory of ours from its first frame on, and has [`BODY_MAX`] bytes at most.
+//! **Invariant:** a body is in zeroized memory of ours from its first frame on, and has [`BODY_MAX`] bytes at most; a backup may have more.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::names::Principal;
 
 /// Most bytes of a body.
 pub(super) const BODY_MAX: usize = 1 << 20;
+/// Most bytes of a body with a backup of KEKs.
+pub(super) const RESTORE_BODY_MAX: usize = 4 << 20;
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most bytes of a body that are taken and thrown away, and how long that may last.
@@ -82,7 +84,12 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Failure> {
 
 /// Reads the whole body.
 pub(super) async fn read_body(body: &mut Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
+    read_body_up_to(body, BODY_MAX).await
+}
+
+/// As [`read_body`], of a request that may have another length.
+pub(super) async fn read_body_up_to(body: &mut Incoming, most: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body, most)).await {
         Ok(read) => read,
         Err(_) => Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time")),
     }
@@ -107,10 +114,10 @@ pub(super) async fn discard(body: &mut Incoming) {
     let _ = tokio::time::timeout(DISCARD_TIMEOUT, taking).await;
 }
 
-async fn collect(body: &mut Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
+async fn collect(body: &mut Incoming, most: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let too_large = || Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > BODY_MAX {
+    if declared > most {
         return Err(too_large());
     }
     let start = if body.size_hint().exact() == Some(0) { 0 } else { declared.max(BODY_START) };
@@ -119,12 +126,12 @@ async fn collect(body: &mut Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let frame = frame.map_err(|_| Failure::bad("the request's body broke off"))?;
         let Ok(mut data) = frame.into_data() else { continue };
         let needed = collected.len() + data.remaining();
-        if needed > BODY_MAX {
+        if needed > most {
             return Err(too_large());
         }
         if needed > collected.capacity() {
             // Vec would move its bytes and leave a copy behind.
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * collected.capacity()).min(BODY_MAX)));
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * collected.capacity()).min(most)));
             larger.extend_from_slice(&collected);
             collected = larger;
         }

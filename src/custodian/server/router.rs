@@ -55,6 +55,13 @@ pub(super) enum Route {
     Branches(KekName),
     RewrapBranches(KekName),
     ConfirmBranches(KekName),
+    DestroyKey(KekName),
+    CancelDestruction(KekName),
+    EraseKey(KekName),
+    Destruction(KekName),
+    Backup,
+    Restore,
+    RestoreBranches,
     Encrypt(KekName),
     Decrypt(KekName),
     Rewrap(KekName),
@@ -106,6 +113,13 @@ impl Route {
             Self::Branches(_) => "list-branch-keys",
             Self::RewrapBranches(_) => "rewrap-branch-keys",
             Self::ConfirmBranches(_) => "confirm-branch-keys",
+            Self::DestroyKey(_) => "destroy-key",
+            Self::CancelDestruction(_) => "cancel-destruction",
+            Self::EraseKey(_) => "erase-key",
+            Self::Destruction(_) => "read-destruction",
+            Self::Backup => "backup",
+            Self::Restore => "restore-backup",
+            Self::RestoreBranches => "restore-branches",
             Self::Encrypt(_) => "encrypt",
             Self::Decrypt(_) => "decrypt",
             Self::Rewrap(_) => "rewrap",
@@ -142,6 +156,7 @@ impl Route {
                 | Self::ReadKey(_)
                 | Self::Census(_)
                 | Self::Branches(_)
+                | Self::Destruction(_)
                 | Self::Revocations
                 | Self::Proposals
                 | Self::Proposal(_)
@@ -293,6 +308,13 @@ fn ours(rest: &[&str], verb: Option<Verb>) -> Result<Route, NoRoute> {
         ["keys", name, "branches"] => only(verb.map(list_is_read), Verb::Read, true, Route::Branches(kek(name)?)),
         ["keys", name, "rewrap"] => write(Route::RewrapBranches(kek(name)?)),
         ["keys", name, "confirm"] => write(Route::ConfirmBranches(kek(name)?)),
+        ["keys", name, "destroy"] => write(Route::DestroyKey(kek(name)?)),
+        ["keys", name, "destroy", "cancel"] => write(Route::CancelDestruction(kek(name)?)),
+        ["keys", name, "erase"] => write(Route::EraseKey(kek(name)?)),
+        ["keys", name, "destruction"] => read(Route::Destruction(kek(name)?)),
+        ["backup"] => write(Route::Backup),
+        ["restore"] => write(Route::Restore),
+        ["restore", "branches"] => write(Route::RestoreBranches),
         ["revocations"] => read_or_write(verb, Route::Revocations, Route::Revoke),
         ["revocations", encoded] => only(verb, Verb::Delete, true, Route::Reinstate(principal(encoded)?)),
         ["proposals"] => only(verb.map(list_is_read), Verb::Read, true, Route::Proposals),
@@ -396,6 +418,12 @@ mod tests {
             ("GET", "/v1/sys/claviger/keys/k/branches?before=2", Route::Branches(name("k"))),
             ("POST", "/v1/sys/claviger/keys/k/rewrap", Route::RewrapBranches(name("k"))),
             ("POST", "/v1/sys/claviger/keys/k/confirm", Route::ConfirmBranches(name("k"))),
+            ("POST", "/v1/sys/claviger/keys/k/destroy", Route::DestroyKey(name("k"))),
+            ("POST", "/v1/sys/claviger/keys/k/destroy/cancel", Route::CancelDestruction(name("k"))),
+            ("GET", "/v1/sys/claviger/keys/k/destruction", Route::Destruction(name("k"))),
+            ("POST", "/v1/sys/claviger/backup", Route::Backup),
+            ("POST", "/v1/sys/claviger/restore", Route::Restore),
+            ("PUT", "/v1/sys/claviger/restore/branches", Route::RestoreBranches),
             ("GET", "/v1/sys/claviger/watch", Route::Watch),
             ("POST", "/v1/sys/claviger/proposals/p-01ab/deny", Route::Veto("p-01ab".to_owned())),
             ("DELETE", "/v1/sys/claviger/revocations/c3BpZmZl", Route::Reinstate("spiffe".to_owned())),

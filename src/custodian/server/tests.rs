@@ -5,6 +5,7 @@ mod cutting_off;
 mod faults;
 mod harness;
 mod identity;
+mod life;
 mod people;
 mod seals;
 mod tokens;

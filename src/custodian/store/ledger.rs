@@ -10,6 +10,7 @@
 use minicbor::decode::Decoder;
 
 use crate::cbor::{self, NotCanonical};
+use crate::crypto;
 use crate::custody::context::BranchContext;
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
@@ -56,6 +57,14 @@ impl LedgerEntry {
         match &self.bound {
             Bound::To { context, .. } => Some(context),
             Bound::Hash(_) => None,
+        }
+    }
+
+    /// Whether it is bound to that context.
+    pub fn is_bound_to(&self, context: &BranchContext) -> bool {
+        match &self.bound {
+            Bound::To { context: own, .. } => own == context,
+            Bound::Hash(hash) => *hash == crypto::sha256(&context.to_bytes()),
         }
     }
 

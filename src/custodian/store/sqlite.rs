@@ -98,6 +98,8 @@ async fn start(path: &Path, settings: StoreSettings) -> Result<SqlStore, StoreEr
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .pragma("trusted_schema", "OFF")
+        // What is removed is overwritten, though it was sealed: a destroyed KEK least of all should lie around in free pages.
+        .pragma("secure_delete", "ON")
         .pragma("cell_size_check", "ON");
     let pool = SqlitePoolOptions::new()
         .max_connections(settings.connections_max.max(1))

@@ -22,7 +22,7 @@ use crate::net::tls::load_certificates;
 /// Most proposals, approvals and changes that are held in memory.
 const KEPT_MAX: usize = 200_000;
 /// Actions that are always gated where there is something to change: their entries then have a version.
-const ALWAYS_GATED: &[&str] = &["trim", "delete", "enable"];
+const ALWAYS_GATED: &[&str] = &["trim", "delete", "enable", "destroy", "erase"];
 
 /// Where an entry stands: in which of the logs, and at which index.
 type Place = (usize, u64);
@@ -132,7 +132,9 @@ impl Approvals {
 
     fn note_ungated(&mut self, (log, index): Place, action: &str, entry: &Entry) -> Result<()> {
         let changes_something = entry.field("version").is_some();
-        if ALWAYS_GATED.contains(&action) && changes_something {
+        // Backups are gated as a whole; what names a KEK is the taking in of branch keys, which open by themselves or not at all.
+        let copies_keys = matches!(action, "backup" | "restore-backup") && entry.field("kek").is_none();
+        if copies_keys || ALWAYS_GATED.contains(&action) && changes_something {
             let what = format!("{action} was allowed without a proposal");
             return Err(Finding::approval((log, index), what).into());
         }
@@ -232,6 +234,10 @@ fn is_of(change: &Change, document: &ProposalDocument) -> bool {
         "create" => method == "POST" && of_key(""),
         "configure" => of_key("/config"),
         "enable" => of_key("/enable"),
+        "destroy" => of_key("/destroy"),
+        "erase" => of_key("/erase"),
+        "backup" => method == "POST" && path.ends_with("/claviger/backup"),
+        "restore-backup" => method == "POST" && path.ends_with("/claviger/restore"),
         "delete" => method == "DELETE" && of_key(""),
         "reinstate" => {
             method == "DELETE" && path.ends_with(&format!("/revocations/{}", URL_SAFE_NO_PAD.encode(subject)))

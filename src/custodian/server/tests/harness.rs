@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::custodian::audit::AuditSettings;
+use crate::custodian::destruction::Wait;
 use crate::custodian::engine::EngineSettings;
 use crate::custodian::identity::SpiffeId;
 use crate::custodian::seal::RootKey;
@@ -219,7 +220,12 @@ fn opening(folder: &TempDir, store: &Arc<SqlStore>, disk: &Arc<Faulty>, store_gr
         },
         audit_disk: disk.storage(),
         policy: POLICY.to_owned(),
-        engine: EngineSettings { store_poll: Duration::from_millis(50), store_grace, ..EngineSettings::new(identity) },
+        engine: EngineSettings {
+            store_poll: Duration::from_millis(50),
+            store_grace,
+            destroy_wait: Wait { seconds: 0, insecure: true },
+            ..EngineSettings::new(identity)
+        },
     }
 }
 

@@ -10,7 +10,7 @@ use crate::custodian::approval::{ProposalDocument, Subject, Verb, sign_approval}
 use crate::net::tls::load_certificates;
 
 /// The body of an officer's vote on the proposal that the API showed.
-fn vote(officer: &Client, shown: &Json, verb: Verb) -> String {
+pub(super) fn vote(officer: &Client, shown: &Json, verb: Verb) -> String {
     let hash = ProposalDocument::from_json(shown).expect("a proposal").hash();
     let key = std::fs::read(&officer.identity.key).expect("its own key");
     let certificates = load_certificates(&officer.identity.certificates).expect("its own certificate");

@@ -224,6 +224,41 @@ fn a_key_that_lets_itself_out_is_made_as_it_was_approved() {
 }
 
 #[test]
+fn destructions_and_backups_were_approved_as_what_they_are() {
+    let world = World::new();
+    let [rita, ann, bob] = ["operator/rita", "officer/ann", "officer/bob"].map(|name| world.person(name));
+    let check = |path: &str, action: &str, kek: bool, proposal: bool| {
+        let mut document = document(&rita);
+        document.path = format!("/v1/sys/claviger/{path}");
+        document.body = "{}".to_owned();
+        let votes = [&ann, &bob].map(|officer| vote(10, officer, Verb::Approve, &document));
+        let mut change = with(&trim(30, &rita), "action", action);
+        let fields = change.as_object_mut().expect("an object");
+        if !kek {
+            fields.remove("kek");
+            fields.remove("version");
+        }
+        if !proposal {
+            fields.remove("proposal");
+        }
+        world.check(&[propose(&rita, &document), votes[0].clone(), votes[1].clone(), change]).map(drop)
+    };
+    for (path, action, kek) in [
+        ("keys/records/destroy", "destroy", true),
+        ("keys/records/erase", "erase", true),
+        ("backup", "backup", false),
+        ("restore", "restore-backup", false),
+    ] {
+        check(path, action, kek, true).unwrap_or_else(|refused| panic!("{action}: {refused:#}"));
+        check(path, action, kek, false).expect_err("without a proposal");
+    }
+    check("keys/records/destroy", "erase", true, true).expect_err("the first quorum is not the second");
+    check("keys/others/erase", "erase", true, true).expect_err("another key");
+    check("restore", "backup", false, true).expect_err("something else");
+    check("keys/records/restore", "restore-backup", true, false).expect("branch keys open by themselves or not at all");
+}
+
+#[test]
 fn what_needs_no_proposal_at_first_is_noted() {
     let world = World::new();
     let entry = json!({"time": at(0), "action": "change-policy", "decision": "allow", "subject": "00"});
