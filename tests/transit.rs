@@ -7,6 +7,8 @@
 mod demo;
 #[path = "transit/openbao.rs"]
 mod openbao;
+#[path = "transit/rotation.rs"]
+mod rotation;
 
 use std::net::TcpListener;
 use std::time::Duration;

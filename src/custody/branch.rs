@@ -26,11 +26,12 @@ pub(super) struct Material {
     wrapped: WrappedKey,
     secret: Secret<32>,
     revoked: AtomicBool,
+    outdated: AtomicBool,
 }
 
 impl Material {
     pub(super) fn new(kek: KekName, context: BranchContext, wrapped: WrappedKey, secret: Secret<32>) -> Self {
-        Self { kek, context, wrapped, secret, revoked: AtomicBool::new(false) }
+        Self { kek, context, wrapped, secret, revoked: AtomicBool::new(false), outdated: AtomicBool::new(false) }
     }
 
     pub(super) fn kek(&self) -> &KekName {
@@ -56,6 +57,15 @@ impl Material {
 
     pub(super) fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
+    }
+
+    /// The KEK has a newer version than the one that this key was generated under. It works as before, and is replaced.
+    pub(super) fn outdate(&self) {
+        self.outdated.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Acquire)
     }
 }
 

@@ -55,6 +55,9 @@ pub(super) struct FakeCustodian {
     disabled: AtomicBool,
     no_unwrap: Mutex<HashSet<String>>,
     no_generate: Mutex<HashSet<String>>,
+    /// Of those that may unwrap.
+    no_rewrap: AtomicBool,
+    rewrapped: AtomicUsize,
 }
 
 impl FakeCustodian {
@@ -89,6 +92,19 @@ impl FakeCustodian {
 
     pub(super) fn refuse_generate(&self, principal: &str) {
         self.no_generate.lock().unwrap_or_else(PoisonError::into_inner).insert(principal.into());
+    }
+
+    pub(super) fn refuse_rewrap(&self) {
+        self.no_rewrap.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn allow_generate(&self) {
+        self.no_generate.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Calls to rewrap so far.
+    pub(super) fn rewraps(&self) -> usize {
+        self.rewrapped.load(Ordering::Relaxed)
     }
 
     /// Calls so far: generated, unwrapped.
@@ -177,7 +193,11 @@ impl Custodian for FakeCustodian {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<WrappedKey, CustodyError>> {
         Box::pin(async move {
+            self.rewrapped.fetch_add(1, Ordering::Relaxed);
             self.enter(&self.no_unwrap, caller).await?;
+            if self.no_rewrap.load(Ordering::Relaxed) {
+                return Err(CustodyError::Denied);
+            }
             let secret = self.open(kek, context, wrapped)?;
             self.wrap(kek, context, &secret)
         })

@@ -196,6 +196,12 @@ impl BranchKeys {
         tracing::debug!(?covered, "leases ended; the custodian is asked again");
     }
 
+    /// `kek` has a newer version: keys for writing under it are replaced at the next write, in the background. Whoever has one
+    /// goes on with it meanwhile.
+    pub fn outdate(&self, kek: &KekName) {
+        self.lessor.outdate(kek);
+    }
+
     fn act(&self, act: Act, covered: &Revocation) {
         self.lessor.act(act, covered);
         self.reading.forget_unusable();

@@ -50,6 +50,8 @@ pub(super) enum Act {
     Revoke,
     /// The custodian has to be asked again.
     End,
+    /// Its KEK has a newer version.
+    Outdate,
 }
 
 /// A point in the sequence of acts.
@@ -112,16 +114,16 @@ impl LiveKeys {
         Epoch(self.state().epoch)
     }
 
-    /// Takes in a key that the custodian was asked for at `since`. If it was revoked while the answer was under way, it
-    /// is born revoked.
+    /// Takes in a key that the custodian was asked for at `since`. If it was revoked or outdated while the answer was under
+    /// way, it is born so.
     pub(super) fn admit(&self, material: Material, since: Epoch) -> Arc<Material> {
         let material = Arc::new(material);
         let mut state = self.state();
-        let revoked = state
-            .missed(since)
-            .is_none_or(|mut missed| missed.any(|(act, covered)| *act == Act::Revoke && covered.covers_key(&material)));
-        if revoked {
-            material.revoke();
+        match state.missed(since) {
+            None => material.revoke(),
+            Some(missed) => {
+                missed.filter(|(_, covered)| covered.covers_key(&material)).for_each(|(act, _)| act.on_key(&material));
+            }
         }
         state.keys.add(&material);
         material
@@ -148,13 +150,11 @@ impl LiveKeys {
             state.recent.pop_front();
         }
         state.recent.push_back((act, covered.clone()));
-        if act == Act::Revoke {
-            state.keys.each(|key| {
-                if covered.covers_key(&key) {
-                    key.revoke();
-                }
-            });
-        }
+        state.keys.each(|key| {
+            if covered.covers_key(&key) {
+                act.on_key(&key);
+            }
+        });
         state.rights.each(|right| {
             if covered.covers(&right) {
                 act.on(&right);
@@ -168,6 +168,15 @@ impl Act {
         match self {
             Self::Revoke => right.revoke(),
             Self::End => right.end(),
+            Self::Outdate => {}
+        }
+    }
+
+    fn on_key(self, key: &Material) {
+        match self {
+            Self::Revoke => key.revoke(),
+            Self::End => {}
+            Self::Outdate => key.outdate(),
         }
     }
 }
@@ -243,6 +252,20 @@ mod tests {
         }
         assert!(live.admit(material("b", 1), before).is_revoked(), "too old to tell");
         assert!(live.grant(&key, &fake::caller("bob"), before).is_revoked(), "too old to tell");
+    }
+
+    #[test]
+    fn a_key_generated_during_a_rotation_counts_as_older() {
+        let live = LiveKeys::default();
+        let before = live.epoch();
+        let key = live.admit(material("a", 1), before);
+        let right = live.grant(&key, &fake::caller("alice"), before);
+        live.act(Act::Outdate, &Revocation::Kek(kek("a")));
+        assert!(key.is_outdated() && right.is_good(), "it works on");
+        assert!(live.admit(material("a", 2), before).is_outdated());
+        assert!(!live.admit(material("b", 3), before).is_outdated());
+        assert!(!live.admit(material("a", 4), live.epoch()).is_outdated());
+        assert!(live.grant(&key, &fake::caller("bob"), before).is_good());
     }
 
     #[test]

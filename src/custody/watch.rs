@@ -19,6 +19,8 @@ pub enum Event {
     KekClosed(KekName),
     /// Which of its versions open, or some other setting of the KEK.
     KekChanged(KekName),
+    /// The KEK has a new version.
+    KekRotated(KekName),
     /// A client of this process may use no key any more.
     PrincipalRevoked(Principal),
     /// This process itself may use no key any more.
@@ -80,6 +82,7 @@ impl Watch {
         match event {
             Event::KekClosed(kek) => self.keys.revoke(&Revocation::Kek(kek.clone())),
             Event::KekChanged(kek) => self.keys.end_leases(&Revocation::Kek(kek.clone())),
+            Event::KekRotated(kek) => self.keys.outdate(kek),
             Event::PrincipalRevoked(principal) => self.keys.revoke(&Revocation::Principal(principal.clone())),
             Event::Ourselves => self.keys.revoke(&Revocation::All),
             Event::Rules => self.keys.end_leases(&Revocation::All),

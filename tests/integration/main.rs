@@ -25,6 +25,7 @@ mod part_numbers;
 mod parts;
 mod presigned;
 mod retries;
+mod rotating;
 mod round_trip;
 mod secrecy;
 mod sharing;

@@ -49,7 +49,7 @@ async fn download(s3: &S3, key: &'static str) -> JoinHandle<Answer> {
 }
 
 /// A PUT whose second half waits for the gate.
-async fn upload(world: &World, s3: &S3, key: &'static str) -> (Arc<Semaphore>, JoinHandle<Answer>) {
+pub(crate) async fn upload(world: &World, s3: &S3, key: &'static str) -> (Arc<Semaphore>, JoinHandle<Answer>) {
     let gate = Arc::new(Semaphore::new(0));
     let frames = futures_util::stream::unfold((0, Arc::clone(&gate)), |(step, gate)| async move {
         if step == 1 {

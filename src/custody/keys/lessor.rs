@@ -60,6 +60,11 @@ impl Lessor {
         self.live.act(act, covered);
     }
 
+    pub(super) fn outdate(&self, kek: &KekName) {
+        // What is known of how the KEK binds still holds.
+        self.live.act(Act::Outdate, &Revocation::Kek(kek.clone()));
+    }
+
     /// A new branch key, published. One that cannot be published is dropped.
     pub(super) async fn generate(&self, slot: &SlotId, caller: &Caller) -> Result<Granted, BranchKeyError> {
         let id = BranchId::random().map_err(CustodyError::from)?;
@@ -117,6 +122,14 @@ impl Lessor {
             return Err(CustodyError::NotAuthentic);
         }
         Ok(Granted { right: self.live.grant(material, caller, epoch), asked })
+    }
+
+    /// Whether the KEK of `material` has a newer version than the one that it was generated under. A rewrap tells, which needs
+    /// no right beyond those of Transit's keys; the wrapping that it gives is not used.
+    pub(super) async fn has_newer(&self, material: &Material, caller: &Caller) -> Result<bool, CustodyError> {
+        let (kek, context, wrapped) = (material.kek(), material.context(), material.wrapped());
+        let newest = self.custodian.rewrap(kek, context, wrapped, caller).await?;
+        Ok(newest.version() > wrapped.version())
     }
 
     fn not_refused(&self, kek: &KekName) -> Result<(), BranchKeyError> {

@@ -46,13 +46,16 @@ struct CurrentKey {
     objects: u64,
     bytes: u64,
     leases: HashMap<Caller, Lease>,
+    /// When somebody should look whether the KEK has a newer version.
+    look_from: Instant,
 }
 
 impl CurrentKey {
     fn new(granted: Granted, caller: &Caller, settings: &LeaseSettings) -> Self {
         let (material, born) = (Arc::clone(granted.right.material()), granted.asked);
         let leases = HashMap::from([(caller.clone(), Lease::new(granted, settings))]);
-        Self { material, born, objects: 0, bytes: 0, leases }
+        let look_from = born + LeaseSettings::refresh_pause(settings.write_lease());
+        Self { material, born, objects: 0, bytes: 0, leases, look_from }
     }
 
     fn age_s(&self) -> u64 {
@@ -75,6 +78,11 @@ impl CurrentKey {
             || settings.is_worn(self.age_s(), settings.write_age_max_s)
     }
 
+    /// Worn, or under a version of the KEK that is not the newest any more.
+    fn is_due(&self, settings: &LeaseSettings) -> bool {
+        self.material.is_outdated() || self.is_worn(settings)
+    }
+
     /// When the key is spent of old age, however long the lease.
     fn dies(&self, settings: &LeaseSettings) -> Instant {
         self.born + Duration::from_secs(settings.write_age_max_s)
@@ -90,10 +98,10 @@ impl CurrentKey {
             return None;
         }
         let now = Instant::now();
-        let (worn, dies) = (self.is_worn(settings), self.dies(settings));
+        let (due, dies) = (self.is_due(settings), self.dies(settings));
         let lease = self.leases.get_mut(caller).filter(|lease| lease.is_good(now))?;
         let ends = lease.ends.min(dies);
-        let renew = (worn || now >= lease.refresh_from) && now >= lease.quiet_until;
+        let renew = (due || now >= lease.refresh_from) && now >= lease.quiet_until;
         if renew {
             lease.quiet_until = now + LeaseSettings::refresh_pause(settings.write_lease());
         }
@@ -109,8 +117,23 @@ impl CurrentKey {
             self.forget_unusable();
         }
         if self.leases.len() < settings.write_callers_max.max(1) || self.leases.contains_key(caller) {
-            self.leases.insert(caller.clone(), Lease::new(granted, settings));
+            let mut lease = Lease::new(granted, settings);
+            // A replacement that just failed is let rest.
+            if let Some(before) = self.leases.get(caller).filter(|_| self.material.is_outdated()) {
+                lease.quiet_until = before.quiet_until;
+            }
+            self.leases.insert(caller.clone(), lease);
         }
+    }
+
+    /// Whether to look now for a newer version of the KEK: of many who renew about the same time, one does.
+    fn looks(&mut self, settings: &LeaseSettings) -> bool {
+        let now = Instant::now();
+        let looks = now >= self.look_from && !self.material.is_outdated();
+        if looks {
+            self.look_from = now + LeaseSettings::refresh_pause(settings.write_lease());
+        }
+        looks
     }
 
     fn forget_unusable(&mut self) {
@@ -133,6 +156,8 @@ pub(super) enum Plan {
     Authorise(Arc<Material>),
     /// There is no shared key, or it is worn.
     Generate,
+    /// The KEK has a newer version than the shared key's, under which the caller can go on until it is replaced.
+    Replace(Arc<Material>),
     /// The caller may not unwrap, and its own key is due.
     GenerateOwn,
 }
@@ -140,7 +165,19 @@ pub(super) enum Plan {
 #[derive(Default)]
 struct State {
     shared: Option<CurrentKey>,
+    /// What the shared key replaced: those who have a lease on it do not wait for one on the shared key.
+    previous: Option<CurrentKey>,
     own: HashMap<Caller, CurrentKey>,
+}
+
+impl State {
+    /// The caller has another key, or none any more. The previous key goes with the last that has a lease on it.
+    fn forget_previous_of(&mut self, caller: &Caller) {
+        let Some(previous) = &mut self.previous else { return };
+        previous.leases.remove(caller);
+        previous.forget_unusable();
+        self.previous.take_if(|previous| previous.leases.is_empty());
+    }
 }
 
 #[derive(Default)]
@@ -159,7 +196,8 @@ impl Slot {
     pub(super) fn take(&self, caller: &Caller, bytes: u64, settings: &LeaseSettings) -> Option<Taken> {
         let mut state = self.state();
         let own = state.own.get_mut(caller).and_then(|own| own.take(caller, bytes, settings));
-        own.or_else(|| state.shared.as_mut()?.take(caller, bytes, settings))
+        let shared = own.or_else(|| state.shared.as_mut()?.take(caller, bytes, settings));
+        shared.or_else(|| state.previous.as_mut()?.take(caller, bytes, settings))
     }
 
     pub(super) fn plan(&self, caller: &Caller, settings: &LeaseSettings) -> Plan {
@@ -167,11 +205,18 @@ impl Slot {
         let now = Instant::now();
         state.own.retain(|_, own| !own.is_spent(settings) && own.leases.values().any(|lease| lease.is_good(now)));
         if let Some(own) = state.own.get(caller) {
-            let good = own.is_fresh_for(caller) && !own.is_worn(settings);
+            let good = own.is_fresh_for(caller) && !own.is_due(settings);
             return if good { Plan::Nothing } else { Plan::GenerateOwn };
         }
         match &state.shared {
             Some(shared) if shared.is_worn(settings) => Plan::Generate,
+            // Who has no lease waits for one on this key, which is the sooner.
+            Some(shared)
+                if shared.material.is_outdated()
+                    && shared.leases.get(caller).is_some_and(|lease| lease.is_good(now)) =>
+            {
+                Plan::Replace(Arc::clone(&shared.material))
+            }
             Some(shared) if shared.is_fresh_for(caller) => Plan::Nothing,
             Some(shared) => Plan::Authorise(Arc::clone(&shared.material)),
             None => Plan::Generate,
@@ -179,11 +224,19 @@ impl Slot {
     }
 
     pub(super) fn put_shared(&self, granted: Granted, caller: &Caller, settings: &LeaseSettings) {
-        self.state().shared = Some(CurrentKey::new(granted, caller, settings));
+        let mut state = self.state();
+        let previous = state.shared.replace(CurrentKey::new(granted, caller, settings));
+        state.previous = previous.filter(|previous| !previous.is_spent(settings));
+        if let Some(previous) = &mut state.previous {
+            let now = Instant::now();
+            previous.leases.values_mut().for_each(|lease| lease.quiet_until = now);
+        }
+        state.forget_previous_of(caller);
     }
 
     pub(super) fn put_own(&self, granted: Granted, caller: &Caller, settings: &LeaseSettings) {
         let mut state = self.state();
+        state.forget_previous_of(caller);
         if let Some(shared) = &mut state.shared {
             shared.leases.remove(caller);
         }
@@ -192,28 +245,34 @@ impl Slot {
         }
     }
 
-    /// The custodian granted the shared key to `caller`; without effect if it is another one by now.
-    pub(super) fn grant(&self, granted: Granted, caller: &Caller, settings: &LeaseSettings) {
+    /// The custodian granted the shared key to `caller`; without effect if it is another one by now. True when the caller is
+    /// the one to look for a newer version of the KEK.
+    pub(super) fn grant(&self, granted: Granted, caller: &Caller, settings: &LeaseSettings) -> bool {
         let mut state = self.state();
         let shared = state.shared.as_mut().filter(|shared| Arc::ptr_eq(&shared.material, granted.right.material()));
-        if let Some(shared) = shared {
-            shared.grant(granted, caller, settings);
-        }
+        let Some(shared) = shared else { return false };
+        shared.grant(granted, caller, settings);
+        let looks = shared.looks(settings);
+        state.forget_previous_of(caller);
+        looks
     }
 
     /// The caller has lost what it had here.
     pub(super) fn withdraw(&self, caller: &Caller) {
         let mut state = self.state();
         state.own.remove(caller);
+        state.forget_previous_of(caller);
         if let Some(shared) = &mut state.shared {
             shared.leases.remove(caller);
         }
     }
 
-    /// The shared key is of no more use.
+    /// The shared key is of no more use, nor is what it replaced.
     pub(super) fn drop_shared(&self, material: &Arc<Material>) {
         let mut state = self.state();
-        state.shared.take_if(|shared| Arc::ptr_eq(&shared.material, material));
+        if state.shared.take_if(|shared| Arc::ptr_eq(&shared.material, material)).is_some() {
+            state.previous = None;
+        }
     }
 
     pub(super) fn forget_unusable(&self) {
@@ -222,6 +281,10 @@ impl Slot {
         if let Some(shared) = &mut state.shared {
             shared.forget_unusable();
         }
+        if let Some(previous) = &mut state.previous {
+            previous.forget_unusable();
+        }
+        state.previous.take_if(|previous| previous.leases.is_empty());
         let now = Instant::now();
         state.own.retain(|_, own| own.leases.values().any(|lease| lease.is_good(now)));
     }

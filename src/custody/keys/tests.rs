@@ -10,6 +10,8 @@ use super::*;
 use crate::custody::fake::{self, FakeCustodian, FakeDirectory};
 use crate::names::BranchId;
 
+mod rotation;
+
 struct World {
     custodian: Arc<FakeCustodian>,
     directory: Arc<FakeDirectory>,

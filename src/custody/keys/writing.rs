@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::custody::CustodyError;
 use crate::custody::branch::{Material, WritingKey};
@@ -19,6 +19,8 @@ use super::slot::{Plan, Slot, SlotId};
 
 /// How often a key is fetched that was used up or revoked before this caller got to it.
 const TRIES: usize = 3;
+/// After the custodian told of a newer version and generated under none: when that is looked into.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Question {
@@ -31,6 +33,8 @@ pub(super) struct WriteCache {
     slots: Mutex<Generations<SlotId, Arc<Slot>>>,
     refusals: Mutex<Refusals<Question>>,
     flights: Flights<Question, Result<(), BranchKeyError>>,
+    /// For newer versions of KEKs. Nobody waits for them.
+    looks: Flights<SlotId, ()>,
 }
 
 impl WriteCache {
@@ -39,6 +43,7 @@ impl WriteCache {
             slots: Mutex::new(Generations::new(lessor.settings.write_slots_max)),
             refusals: Mutex::new(Refusals::new(&lessor.settings)),
             flights: Flights::new(),
+            looks: Flights::new(),
             lessor,
         }
     }
@@ -103,26 +108,66 @@ impl WriteCache {
 
     async fn carry_out(&self, slot: &Arc<Slot>, question: &Question) -> Result<(), BranchKeyError> {
         let Question { slot: id, caller } = question;
-        match slot.plan(caller, self.settings()) {
+        let mut plan = slot.plan(caller, self.settings());
+        let mut _turn = None;
+        if let Plan::Generate | Plan::Replace(_) = plan {
+            let turn = timeout(self.turn_deadline(), slot.turn.lock()).await;
+            _turn = Some(turn.map_err(|_| BranchKeyError::NotReady)?);
+            // Whoever had the turn before may have generated it.
+            plan = slot.plan(caller, self.settings());
+        }
+        match plan {
             Plan::Nothing => Ok(()),
             Plan::GenerateOwn => self.generate_own(slot, question).await,
             Plan::Authorise(material) => self.authorise(slot, question, &material).await,
+            Plan::Replace(older) => self.replace(slot, question, &older).await,
             Plan::Generate => {
-                let _turn = timeout(self.turn_deadline(), slot.turn.lock()).await;
-                let _turn = _turn.map_err(|_| BranchKeyError::NotReady)?;
-                // Whoever had the turn before may have generated it.
-                match slot.plan(caller, self.settings()) {
-                    Plan::Nothing => Ok(()),
-                    Plan::GenerateOwn => self.generate_own(slot, question).await,
-                    Plan::Authorise(material) => self.authorise(slot, question, &material).await,
-                    Plan::Generate => {
-                        let granted = self.lessor.generate(id, caller).await?;
-                        slot.put_shared(granted, caller, self.settings());
-                        Ok(())
-                    }
-                }
+                let granted = self.lessor.generate(id, caller).await?;
+                slot.put_shared(granted, caller, self.settings());
+                Ok(())
             }
         }
+    }
+
+    /// A key under the newest version takes the place of `older`. When that fails, `older` does, if the custodian allows it,
+    /// until somebody tries again.
+    async fn replace(&self, slot: &Slot, question: &Question, older: &Arc<Material>) -> Result<(), BranchKeyError> {
+        let kek = &question.slot.kek;
+        let granted = match self.lessor.generate(&question.slot, &question.caller).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                tracing::warn!(%kek, %error, "no branch key under the KEK's newest version; the older is used on");
+                return self.authorise(slot, question, older).await;
+            }
+        };
+        let newer = Arc::clone(granted.right.material());
+        slot.put_shared(granted, &question.caller, self.settings());
+        // The older one was of the newest version too, or the custodian that was asked had not heard of it yet.
+        if newer.wrapped().version() <= older.wrapped().version() {
+            self.look(question, &newer, SECOND_LOOK);
+        }
+        Ok(())
+    }
+
+    /// Finds out in the background, after `wait`, whether the KEK of `material` has a newer version.
+    fn look(&self, question: &Question, material: &Arc<Material>, wait: Duration) {
+        let (lessor, caller) = (Arc::clone(&self.lessor), question.caller.clone());
+        let material = Arc::downgrade(material);
+        self.looks.start(question.slot.clone(), || async move {
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+            let Some(material) = material.upgrade().filter(|material| !material.is_revoked()) else { return };
+            let kek = material.kek();
+            match lessor.has_newer(&material, &caller).await {
+                Ok(true) => {
+                    tracing::info!(%kek, "the KEK has a newer version; the next branch key is under it");
+                    material.outdate();
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%kek, %error, "not known whether the KEK has a newer version"),
+            }
+        });
     }
 
     /// As long as one other takes to generate a key and publish it.
@@ -145,7 +190,9 @@ impl WriteCache {
         let caller = &question.caller;
         match self.lessor.authorise(material, caller).await {
             Ok(granted) => {
-                slot.grant(granted, caller, self.settings());
+                if slot.grant(granted, caller, self.settings()) {
+                    self.look(question, material, Duration::ZERO);
+                }
                 Ok(())
             }
             Err(CustodyError::Denied) => self.generate_own(slot, question).await,

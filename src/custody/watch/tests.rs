@@ -146,6 +146,21 @@ async fn a_kek_that_changes_leaves_others_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rotated_kek_ends_nothing_and_is_written_under_within_a_moment() {
+    let world = world();
+    let written = world.write("alice").await.expect("generates");
+    let read = world.read(&written, "bob").await.expect("unwraps");
+    world.custodian.rotate();
+    world.watch.tell(&Event::KekRotated(fake::kek()));
+    assert!(written.is_usable() && read.is_usable());
+    world.write("alice").await.expect("starts it");
+    settle().await;
+    let newer = world.write("alice").await.expect("leased");
+    assert_eq!(newer.wrapped().version().number(), 2);
+    assert!(written.is_usable() && read.is_usable());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_client_loses_what_it_has_and_others_do_not() {
     let world = world();
     let alices = world.write("alice").await.expect("generates");

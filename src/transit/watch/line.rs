@@ -106,8 +106,9 @@ fn kek(name: &str, change: &str) -> Said {
     let Ok(kek) = KekName::new(name) else { return Said::Event(Event::Rules) };
     match change {
         "disabled" | "deleted" => Said::Event(Event::KekClosed(kek)),
+        "rotated" => Said::Event(Event::KekRotated(kek)),
         // These take nothing from anyone.
-        "created" | "enabled" | "rotated" => Said::Nothing,
+        "created" | "enabled" => Said::Nothing,
         _ => Said::Event(Event::KekChanged(kek)),
     }
 }
@@ -153,9 +154,10 @@ mod tests {
         for change in ["changed", "soft-deleted", "", "new"] {
             assert_eq!(kek(change), Said::Event(Event::KekChanged(named("records"))));
         }
-        for change in ["created", "enabled", "rotated"] {
+        for change in ["created", "enabled"] {
             assert_eq!(kek(change), Said::Nothing);
         }
+        assert_eq!(kek("rotated"), Said::Event(Event::KekRotated(named("records"))));
         for line in [
             r#"{"event":"policy","sha256":"00"}"#,
             r#"{"event":"grants"}"#,
