@@ -23,6 +23,8 @@ mod key;
 mod policy;
 mod proposals;
 mod proxy;
+mod re_encrypt;
+mod rebind;
 mod revoke;
 mod unseal;
 mod vote;
@@ -75,6 +77,18 @@ enum Command {
     Seal(unseal::OnlyFlags),
     /// Show what the storage server knows of an object: its envelope
     Inspect(inspect::Arguments),
+    /// Encrypt objects anew: another DEK, under another branch key, for when one of theirs may have leaked
+    ///
+    /// Without a choice, all objects of the bucket. An object keeps its bytes, headers, checksum, parts, tags, storage class,
+    /// retention and legal hold; its ETag, date and, in buckets with versions, its version become others. What applications write
+    /// meanwhile wins. In buckets with versions the old versions stay: delete them, or they can be read under the old keys.
+    ReEncrypt(re_encrypt::Arguments),
+    /// Bind objects to the name that they have, which were copied or restored under it without the proxy
+    ///
+    /// An object opens only under the name that it was written under. Given that name, it is bound to the one that it has now;
+    /// the data stays where it lies. An object that opens already is left alone, and one that opens under neither name is
+    /// reported. The other bucket has to be in the configuration, with the keys that its objects were written under.
+    Rebind(rebind::Arguments),
     /// Check, show and witness an append-only log
     Audit(audit::Arguments),
     /// Check a custodian's policy, and what it decides
@@ -141,6 +155,8 @@ pub fn main() -> ExitCode {
         Command::SealStatus(arguments) => unseal::status(&arguments),
         Command::Seal(arguments) => unseal::seal(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::ReEncrypt(arguments) => re_encrypt::run(arguments),
+        Command::Rebind(arguments) => rebind::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Key(command) => key::run(&command),

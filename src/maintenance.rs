@@ -7,4 +7,7 @@
 
 pub mod job;
 pub mod progress;
+pub mod re_encrypt;
+pub mod rebind;
+pub mod renewing;
 pub mod work;

@@ -20,6 +20,7 @@ pub mod error;
 mod fetch;
 mod get;
 mod head;
+pub mod heeding;
 mod late;
 mod lease;
 mod list;
@@ -31,6 +32,7 @@ pub mod plaintext;
 mod preflight;
 mod put;
 mod reading;
+pub mod renewal;
 mod service;
 mod source;
 pub mod state;
@@ -51,6 +53,7 @@ use answer::Answer;
 use bucket::{Bucket, Buckets};
 use copy::Heeding;
 use error::Error;
+use heeding::WriteHeeding;
 use plaintext::Upload;
 use state::StateBucket;
 use tails::TailCache;
@@ -63,6 +66,7 @@ pub struct Objects {
     tails: TailCache,
     state: StateBucket,
     heeding: Heeding,
+    write_heeding: WriteHeeding,
 }
 
 /// An operation that an authenticated client asks for.
@@ -102,7 +106,8 @@ struct Named<'a> {
 impl Objects {
     /// From its parts. `keys` publishes to `state`, the state bucket of the same storage server.
     pub fn new(storage: Storage, keys: BranchKeys, buckets: Buckets, state: StateBucket) -> Self {
-        Self { storage, keys, buckets, tails: TailCache::default(), state, heeding: Heeding::default() }
+        let (heeding, write_heeding) = (Heeding::default(), WriteHeeding::default());
+        Self { storage, keys, buckets, tails: TailCache::default(), state, heeding, write_heeding }
     }
 
     /// Carries out `call`. `upload` is the request's body; operations without one leave it unread.

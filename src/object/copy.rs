@@ -15,6 +15,7 @@ mod answer;
 mod directives;
 mod error;
 mod heeding;
+mod onto_itself;
 mod pieces;
 mod server_side;
 mod streamed;
@@ -38,6 +39,8 @@ use server_side::Verdict;
 
 pub use error::CopyError;
 pub(super) use heeding::Heeding;
+pub(super) use onto_itself::OntoItself;
+pub(super) use streamed::TAGGING;
 
 /// Most plaintext bytes of a source (AWS, CopyObject).
 const MAX_SOURCE: u64 = 5 << 30;

@@ -18,6 +18,7 @@ use super::attributes::AttributesError;
 use super::copy::CopyError;
 use super::multipart::{ChecksumChoiceError, CompleteError};
 use super::plaintext::UploadError;
+use super::renewal::RenewalError;
 use super::state::StateError;
 
 /// Why an operation failed.
@@ -152,6 +153,9 @@ pub enum Error {
     /// A copy.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// A job could not write an object anew.
+    #[error(transparent)]
+    Renewal(#[from] RenewalError),
     /// A range and a part at once.
     #[error("a Range header and the parameter partNumber exclude each other")]
     RangeAndPart,

@@ -8,6 +8,7 @@
 //! word; which attempt counts is what the client says, whose part ETags name attempts.
 
 mod abort;
+mod again;
 mod checksum_choice;
 mod complete;
 mod copy_part;

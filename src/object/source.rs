@@ -18,7 +18,6 @@ use crate::format::checksum::Checksum;
 use crate::format::envelope::Layout;
 use crate::format::footer::Tail;
 use crate::format::layout::PlainOffset;
-use crate::format::metadata::Metadata;
 use crate::format::size;
 use crate::names::WriterDomain;
 use crate::s3::conditions::source_conditions;
@@ -50,8 +49,6 @@ pub(super) struct SourceRead {
     pub(super) length: u64,
     /// The plaintext of the range.
     pub(super) body: PlainStream,
-    /// What the client once said of the object.
-    pub(super) metadata: Metadata,
     /// The version that was read.
     pub(super) version_id: Option<HeaderValue>,
 }
@@ -154,6 +151,19 @@ impl Objects {
         end: u64,
     ) -> Result<Source<'a>, Error> {
         let named = Named { bucket: self.source_bucket(call, source)?, key: &source.key };
+        self.open_source_of(call, source, named, end).await
+    }
+
+    /// The same for an object that was written under the name `written`, by the rules of that name's bucket, and now lies
+    /// under that of `source`.
+    pub(super) async fn open_source_of<'a>(
+        &'a self,
+        call: &Call,
+        source: &'a CopySource,
+        written: Named<'_>,
+        end: u64,
+    ) -> Result<Source<'a>, Error> {
+        let named = Named { bucket: self.source_bucket(call, source)?, key: &source.key };
         let read = Read { version_id: source.version_id.clone(), ..Read::default() };
         let conditions = source_conditions(&call.headers)?;
         let customer_key = call.customer_keys.source.as_ref();
@@ -165,7 +175,7 @@ impl Objects {
                 whole.ok_or(WrongAnswer::Range)?
             }
         };
-        let opened = self.open_with(&call, named, &stored.headers, customer_key).await?;
+        let opened = self.open_with(&call, written, &stored.headers, customer_key).await?;
         let writer = envelope_of(&stored.headers)?.branch().writer.clone();
         self.tails.check(named, read.version_id.as_deref(), stored.etag(), &opened.commitment)?;
         let (headers, size) = (stored.headers.clone(), stored.size);
@@ -212,25 +222,36 @@ impl Objects {
         if range.is_some_and(|(first, last)| first > last || last >= whole_length) {
             return Err(CopyError::Range { length: whole_length }.into());
         }
-        let (metadata, version_id) = (source.opened.metadata.clone(), source.version_id().cloned());
+        let version_id = source.version_id().cloned();
         let length = range.map_or(whole_length, |(first, last)| last - first + 1);
         let body = match source.tail {
             None => Full::default().map_err(|never| match never {}).boxed_unsync(),
-            Some(_) => self.plaintext_of(source, range).await?,
-        };
-        Ok(SourceRead { length, body, metadata, version_id })
-    }
-
-    async fn plaintext_of(&self, source: Source<'_>, range: Option<(u64, u64)>) -> Result<PlainStream, Error> {
-        let etag = source.etag().cloned();
-        let known = match known_from(&source.opened, (source.size, etag.clone()), &source.end.1)? {
-            Some(known) => known,
-            None => {
-                let place = (source.size, etag.clone());
-                self.read_footer(&source.call, source.named, &source.read, &source.opened, place).await?
+            Some(_) => {
+                let known = self.layout_of(&source).await?;
+                self.plaintext_of(&source, &known, range).await?
             }
         };
+        Ok(SourceRead { length, body, version_id })
+    }
+
+    /// The parts of a source that is not empty.
+    pub(super) async fn layout_of(&self, source: &Source<'_>) -> Result<Known, Error> {
+        let place = (source.size, source.etag().cloned());
+        let known = match known_from(&source.opened, place.clone(), &source.end.1)? {
+            Some(known) => known,
+            None => self.read_footer(&source.call, source.named, &source.read, &source.opened, place).await?,
+        };
         self.tails.put(source.named, source.asked_version(), known.clone());
+        Ok(known)
+    }
+
+    /// The plaintext of a source with that layout: of the bytes from the first to the last of `range`, or all.
+    pub(super) async fn plaintext_of(
+        &self,
+        source: &Source<'_>,
+        known: &Known,
+        range: Option<(u64, u64)>,
+    ) -> Result<PlainStream, Error> {
         let plan = match range {
             None => known.map.plan_all(),
             Some((first, last)) => known.map.plan(PlainOffset(first), PlainOffset(last)).ok_or(Error::NotAuthentic)?,
@@ -241,9 +262,9 @@ impl Objects {
             Full::new(source.end.1.slice(from..)).map_err(|never| match never {}).boxed_unsync()
         } else {
             let piece = Piece::Range(plan.stored.start, plan.stored.end);
-            self.fetch_rest(&source, &known, piece, etag).await?.body
+            self.fetch_rest(source, known, piece, source.etag().cloned()).await?.body
         };
-        Ok(DecryptingBody::new(stored, opener, source.opened.lease, plan.length()).boxed_unsync())
+        Ok(DecryptingBody::new(stored, opener, source.opened.lease.share(), plan.length()).boxed_unsync())
     }
 
     /// Stored bytes of the object whose end was read.

@@ -212,7 +212,8 @@ fn fault_of(error: &Error) -> Fault {
             .with("PartNumberRequested", number)
             .with("ActualPartCount", parts),
         Error::Complete(error) => Fault::saying(error.code(), error),
-        Error::Random(_) => Fault::saying(Code::InternalError, error),
+        // Jobs have no clients.
+        Error::Renewal(_) | Error::Random(_) => Fault::saying(Code::InternalError, error),
     }
 }
 

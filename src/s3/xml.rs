@@ -9,6 +9,7 @@
 use super::error::Code;
 use super::target::TargetError;
 
+mod acl;
 mod attributes;
 mod buckets;
 mod complete;
@@ -22,6 +23,7 @@ mod stored;
 mod walk;
 mod writer;
 
+pub use acl::{AclGrant, acl_grants};
 pub use attributes::{Attributes, ChecksumText, Part, PartsPage, TypedChecksum};
 pub use buckets::{BucketEntry, BucketList};
 pub use complete::{AskedPart, LONGEST_COMPLETE, MOST_PARTS, complete_result, copy_part_result, listed_parts};

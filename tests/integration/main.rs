@@ -24,6 +24,7 @@ mod names;
 mod part_numbers;
 mod parts;
 mod presigned;
+mod renewal;
 mod retries;
 mod rotating;
 mod round_trip;

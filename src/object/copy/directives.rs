@@ -31,6 +31,8 @@ pub(super) struct Wanted {
     /// What the request itself says of the object.
     given: Metadata,
     replaces_metadata: bool,
+    /// Whether the date of writing is the source's, too.
+    keeps_date: bool,
     /// Whether the tags are the request's, rather than the source's.
     pub(super) replaces_tags: bool,
     /// The KEK of the destination.
@@ -58,7 +60,20 @@ impl Wanted {
         if onto_itself && !changes {
             return Err(CopyError::Illegal.into());
         }
-        Ok(Self { given, replaces_metadata, replaces_tags, kek, algorithm, conditions })
+        Ok(Self { given, replaces_metadata, keeps_date: false, replaces_tags, kek, algorithm, conditions })
+    }
+
+    /// An object that stays what it is, under that KEK.
+    pub(super) fn as_it_is(metadata: &Metadata, kek: &KekName) -> Self {
+        Self {
+            given: metadata.clone(),
+            replaces_metadata: false,
+            keeps_date: true,
+            replaces_tags: false,
+            kek: kek.clone(),
+            algorithm: None,
+            conditions: HeaderMap::new(),
+        }
     }
 
     /// How the request asks for encryption.
@@ -69,6 +84,7 @@ impl Wanted {
     /// The metadata of the destination.
     pub(super) fn metadata(&self, source: &Metadata, written_ms: Option<u64>) -> Metadata {
         let said = if self.replaces_metadata { &self.given } else { source };
+        let written_ms = if self.keeps_date { source.written_ms } else { written_ms };
         let (asked, empty_checksum) = (self.given.asked, source.empty_checksum.clone());
         Metadata { asked, empty_checksum, written_ms, ..said.clone() }
     }

@@ -76,6 +76,19 @@ impl Objects {
         id: &UploadId,
         body: Upload,
     ) -> Result<Answer, Error> {
+        let (answer, upload, empty) = self.complete_opened(call, object, id, body).await?;
+        self.forget_upload(upload, empty);
+        Ok(answer)
+    }
+
+    /// The same, with the upload, whose state is still there, and whether it became an empty object.
+    pub(super) async fn complete_opened(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        id: &UploadId,
+        body: Upload,
+    ) -> Result<(Answer, OpenUpload, bool), Error> {
         let conditions = storage_conditions(&call.headers)?;
         let promised = Promised::from_headers(&call.headers)?;
         let (document, _) = Plaintext::of_document(body, &call.headers)?.collect(LONGEST_COMPLETE).await?;
@@ -93,8 +106,7 @@ impl Objects {
         };
         self.tails.forget(object, None);
         let answer = answer(call, object, &upload, &completed);
-        self.forget_upload(upload, completed.empty);
-        Ok(answer)
+        Ok((answer, upload, completed.empty))
     }
 
     async fn complete_anew(&self, call: &Call, object: Named<'_>, plan: Plan<'_>) -> Result<Completed, Error> {

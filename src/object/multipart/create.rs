@@ -7,7 +7,7 @@ use crate::format::envelope::{self, Layout, Wrapping};
 use crate::format::keys::Dek;
 use crate::format::metadata::Metadata;
 use crate::format::upload::{ChecksumChoice, UploadKey, UploadSettings, seal_record};
-use crate::names::Purpose;
+use crate::names::{KekName, Purpose};
 use crate::s3::customer_key::CustomerKey;
 use crate::s3::operation::{UploadId, clean_response_headers, forwardable_request_headers};
 use crate::s3::xml::{initiated_upload, initiated_upload_xml};
@@ -28,30 +28,43 @@ impl Objects {
     pub(in crate::object) async fn create_upload(&self, call: &Call, object: Named<'_>) -> Result<Answer, Error> {
         let (metadata, kek) = metadata::of_upload(&call.headers, object.bucket.keys)?;
         let checksum = choice(&call.headers)?;
-        let (bucket, caller) = (object.bucket.name, call.who.caller());
-        let key = self.keys.for_writing(&kek, Purpose::Object, bucket, caller, BYTES_ESTIMATE).await?;
-        let record_key = self.keys.for_writing(&kek, Purpose::Upload, bucket, caller, 0).await?;
         let metadata = Metadata { written_ms: now_ms(), ..metadata };
-        let asked = metadata.asked;
+        let (id, storage) = self.begin_upload(call, object, &metadata, &kek, checksum).await?;
+        let mut headers = clean_response_headers(&call.operation, &storage);
+        metadata::describe_encryption(&mut headers, call.customer_keys.target.as_ref(), metadata.asked, &kek);
+        describe_choice(&mut headers, checksum);
+        let document = initiated_upload_xml(object.bucket.name, object.key.as_str(), &id);
+        Ok(Answer::xml(StatusCode::OK, headers, document))
+    }
+
+    /// Begins the upload of an object of which this is known. Gives the storage server's headers of its answer, too.
+    pub(super) async fn begin_upload(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        metadata: &Metadata,
+        kek: &KekName,
+        checksum: ChecksumChoice,
+    ) -> Result<(UploadId, HeaderMap), Error> {
+        let (bucket, caller) = (object.bucket.name, call.who.caller());
+        let key = self.keys.for_writing(kek, Purpose::Object, bucket, caller, BYTES_ESTIMATE).await?;
+        let record_key = self.keys.for_writing(kek, Purpose::Upload, bucket, caller, 0).await?;
         let dek = Dek::random()?;
         let request = self.request(call, Method::POST, object.bucket, Some(object.key)).flag("uploads");
         // A second attempt would begin a second upload.
         let request = request.replay_unsafe();
-        let request = self.with_envelope(call, request, (&dek, Layout::Multipart), &metadata, &key, object)?;
+        let request = self.with_envelope(call, request, (&dek, Layout::Multipart), metadata, &key, object)?;
         let response = self.send(call, request).await?.checked().await?;
         if response.status != StatusCode::OK {
             return Err(WrongAnswer::Kind.into());
         }
-        let mut headers = clean_response_headers(&call.operation, &response.headers);
+        let headers = response.headers.clone();
         let id = initiated_upload(&response.collect(MAX_DOCUMENT).await?).map_err(WrongAnswer::Document)?;
-        if let Err(error) = self.write_record(call, object, &id, (&dek, &metadata, checksum), &record_key).await {
+        if let Err(error) = self.write_record(call, object, &id, (&dek, metadata, checksum), &record_key).await {
             self.give_up(call, object, &id).await;
             return Err(error);
         }
-        metadata::describe_encryption(&mut headers, call.customer_keys.target.as_ref(), asked, &kek);
-        describe_choice(&mut headers, checksum);
-        let document = initiated_upload_xml(bucket, object.key.as_str(), &id);
-        Ok(Answer::xml(StatusCode::OK, headers, document))
+        Ok((id, headers))
     }
 
     async fn write_record(

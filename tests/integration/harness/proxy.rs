@@ -189,6 +189,15 @@ impl Proxy {
     }
 }
 
+/// What a job on a machine of its own works with.
+pub(crate) fn workbench(store: &Store, setup: Setup) -> Arc<Objects> {
+    let storage = storage(setup.storage.unwrap_or(store.address), &setup);
+    let state = StateBucket::new(storage.clone(), STATE.into());
+    let keys = BranchKeys::new(setup.custodian, Arc::new(state.clone()), setup.leases, domain(setup.region));
+    let buckets = Buckets::new(setup.rules, setup.others, STATE.into()).expect("consistent");
+    Arc::new(Objects::new(storage, keys, buckets, state))
+}
+
 fn storage(address: SocketAddr, setup: &Setup) -> Storage {
     let endpoint = Endpoint::parse(&format!("http://{address}"), false).expect("loopback");
     let client = ClientSettings {

@@ -17,6 +17,8 @@ pub(crate) struct Quirks {
     pub(crate) lacks_copies: bool,
     /// If-Match and If-None-Match of writes count for nothing.
     pub(crate) ignores_write_conditions: bool,
+    /// If-Match of a completion counts for nothing.
+    pub(crate) ignores_completion_conditions: bool,
     /// CopyObject refuses objects of more stored bytes.
     pub(crate) copy_limit: Option<usize>,
 }

@@ -1,0 +1,64 @@
+//! `rebind`: objects that were copied or restored under another name without the proxy, bound to the name that they have now.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::names::LogicalBucket;
+use crate::object::Objects;
+use crate::object::access::Authenticated;
+use crate::object::error::Error;
+use crate::object::renewal::{Manner, RenewalError};
+use crate::s3::target::ObjectKey;
+
+use super::renewing::Tally;
+use super::work::{Item, Outcome, Work};
+
+/// The job.
+pub struct Rebind {
+    /// Where the objects are.
+    pub objects: Arc<Objects>,
+    /// Who the job is.
+    pub who: Authenticated,
+    /// The beginning of the keys that are gone over.
+    pub prefix: String,
+    /// The bucket in which the objects were written.
+    pub from_bucket: LogicalBucket,
+    /// What stood in place of `prefix` in the keys under which they were written.
+    pub from_prefix: String,
+    /// How.
+    pub manner: Manner,
+    /// What is counted.
+    pub tally: Tally,
+}
+
+impl Rebind {
+    /// The key under which an object was written that now has `key`.
+    fn former(&self, key: &ObjectKey) -> Result<ObjectKey, Error> {
+        let rest = key.as_str().strip_prefix(&self.prefix).unwrap_or_default();
+        let former = format!("{}{rest}", self.from_prefix);
+        // What can be no key was not written under it.
+        let neither = |_| RenewalError::NeitherName { bucket: self.from_bucket.clone(), key: former.clone() };
+        Ok(ObjectKey::new(&former).map_err(neither)?)
+    }
+}
+
+impl Work for Rebind {
+    fn name(&self) -> &'static str {
+        "rebind"
+    }
+
+    fn treat<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Outcome> {
+        async move {
+            let former = match self.former(&item.key) {
+                Ok(former) => former,
+                Err(error) => return Outcome::Failed { error },
+            };
+            let (object, written) = ((&item.bucket, &item.key), (&self.from_bucket, &former));
+            let renewed = self.objects.rebind(&self.who, object, written, self.manner).await;
+            self.tally.outcome(renewed, false)
+        }
+        .boxed()
+    }
+}
