@@ -20,6 +20,7 @@ mod init;
 mod inspect;
 mod jobs;
 mod key;
+mod maintain;
 mod policy;
 mod proposals;
 mod proxy;
@@ -96,6 +97,8 @@ enum Command {
     /// Make, show, rotate and switch off the custodian's keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Keep branch keys on the newest version of their keys, and their directory whole
+    Maintain(maintain::Arguments),
     /// Show what waits for the approval of officers
     Proposals(proposals::Arguments),
     /// Approve a proposal, as an officer: shows it in full and signs it on this machine
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => audit::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Key(command) => key::run(&command),
+        Command::Maintain(arguments) => maintain::run(&arguments),
         Command::Proposals(arguments) => proposals::run(&arguments),
         Command::Approve(arguments) => vote::run(&arguments, Verb::Approve),
         Command::Deny(arguments) => vote::run(&arguments, Verb::Veto),

@@ -6,6 +6,7 @@
 //! **Invariant:** nothing is printed here: [`progress`] counts, and whoever started the job shows it.
 
 pub mod job;
+pub mod keys;
 pub mod progress;
 pub mod re_encrypt;
 pub mod rebind;

@@ -8,6 +8,7 @@
 //! and neither key bytes, tokens nor the custodian's own words reach an error, a log or a `Debug` form.
 
 mod answer;
+pub mod branches;
 pub mod ciphertext;
 mod connections;
 pub mod error;
@@ -128,7 +129,6 @@ impl Transit {
         answered.unwrap_or_else(|_| Err(TransitError::Deadline { limit: self.deadline }.unreachable()))
     }
 
-    /// With a token, if there is one to have; a refused one is replaced once.
     async fn authenticated(
         &self,
         path: &str,
@@ -136,7 +136,17 @@ impl Transit {
         caller: &Caller,
         deadline: Instant,
     ) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
-        let call = Call { caller: Some(caller), ..Call::post(path, body) };
+        self.authenticated_call(Call::post(path, body), caller, deadline).await
+    }
+
+    /// With a token, if there is one to have; a refused one is replaced once.
+    async fn authenticated_call(
+        &self,
+        call: Call<'_>,
+        caller: &Caller,
+        deadline: Instant,
+    ) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
+        let call = Call { caller: Some(caller), ..call };
         let Some(session) = &self.session else { return self.failover.call(&call, deadline).await };
         let token = session.token().await?;
         match self.failover.call(&call.with_token(&token), deadline).await {

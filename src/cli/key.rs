@@ -3,6 +3,7 @@
 mod backup;
 mod certificate;
 mod destroy;
+mod life;
 mod restore;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use super::{Usage, runtime};
 use crate::custodian::kek::Labels;
 use crate::names::KekName;
 
+pub(super) use life::mover;
+
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Make a key; one that exists is left as it is
@@ -27,6 +30,14 @@ pub(super) enum Command {
     Show(Named),
     /// Add a version, under which everything new is encrypted
     Rotate(Named),
+    /// Move the branch keys to the newest version: in the custodian's ledger, and in the directory of a site
+    Rewrap(life::Rewrap),
+    /// Count the branch keys by the oldest version that they still need
+    Census(life::Census),
+    /// Stop opening old versions once nothing needs them, which officers have to approve
+    Retire(life::Retire),
+    /// Have the custodian rotate a key by itself
+    Schedule(life::Schedule),
     /// Switch a key off, at once and by one person; only our custodian has it
     Disable(Named),
     /// Switch it on again, which officers have to approve; only our custodian has it
@@ -85,6 +96,10 @@ pub(super) fn run(command: &Command) -> Result<()> {
         Command::List(arguments) => list(arguments),
         Command::Show(arguments) => show(arguments),
         Command::Rotate(arguments) => rotate(arguments),
+        Command::Rewrap(arguments) => life::rewrap(arguments),
+        Command::Census(arguments) => life::census(arguments),
+        Command::Retire(arguments) => life::retire(arguments),
+        Command::Schedule(arguments) => life::schedule(arguments),
         Command::Disable(arguments) => switch(arguments, "disable", "disabling of keys"),
         Command::Enable(arguments) => switch(arguments, "enable", "enabling of keys"),
         Command::Destroy(arguments) => destroy::run(arguments),

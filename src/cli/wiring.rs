@@ -105,6 +105,13 @@ async fn workbench(
     Ok(Workbench { objects, state, storage, transit, watching })
 }
 
+/// The clients of custodian and state bucket alone.
+pub(super) fn custodian_and_state(config: Config) -> Result<(Transit, StateBucket)> {
+    let transit = Transit::new(&config.custodian).context("the custodian's settings do not do")?;
+    let StorageSection { settings, credentials, state_bucket, .. } = config.storage;
+    Ok((transit, StateBucket::new(Storage::new(settings, credentials)?, state_bucket)))
+}
+
 /// What a job works with: all of a proxy but the listening side. Buckets and keys are those of its configuration.
 pub(super) async fn prepare_job(config: Config) -> Result<Workbench> {
     let transit = Arc::new(Transit::new(&config.custodian).context("the custodian's settings do not do")?);

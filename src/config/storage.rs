@@ -17,6 +17,8 @@ pub struct StorageSection {
     pub credentials: Credentials,
     /// The bucket of what the proxy keeps beside records.
     pub state_bucket: String,
+    /// The site, as the custodian's configuration names it.
+    pub site: String,
 }
 
 pub(super) fn read(section: Section<'_>) -> Option<StorageSection> {
@@ -33,6 +35,8 @@ pub(super) fn read(section: Section<'_>) -> Option<StorageSection> {
         || Some("claviger-state".to_owned()),
         |text| text.parsed(|text| LogicalBucket::new(text).map(|name| name.as_str().to_owned())),
     );
+    let site =
+        section.text("site").map_or_else(|| Some("main".to_owned()), |text| text.parsed(super::custodian_server::site));
     let metadata_limit_bytes = section.number("metadata_limit_bytes", 1024..=24_576, 2048);
     let server_side_copy = section.flag("server_side_copy");
     let server_side_copy = if section.has("server_side_copy") { server_side_copy } else { Some(true) };
@@ -48,7 +52,7 @@ pub(super) fn read(section: Section<'_>) -> Option<StorageSection> {
         ..StorageSettings::new(endpoint?, region?)
     };
     let credentials = Credentials { access_key: access_key?, secret: secret?, session_token: None };
-    Some(StorageSection { settings, credentials, state_bucket: state_bucket? })
+    Some(StorageSection { settings, credentials, state_bucket: state_bucket?, site: site? })
 }
 
 fn region(text: &str) -> Result<String, Mistake> {

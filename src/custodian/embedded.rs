@@ -134,7 +134,7 @@ impl Embedded {
     pub async fn over(store: Arc<SealedStore>, audit: AuditLog, id: SpiffeId) -> Result<Self, EmbeddedError> {
         // Nobody else changes this store.
         let (store_poll, store_grace) = (Duration::from_secs(1), Duration::from_secs(60));
-        let settings = EngineSettings { store_poll, store_grace, ..EngineSettings::new(id.clone()) };
+        let settings = EngineSettings { store_poll, store_grace, retire_wait_s: 0, ..EngineSettings::new(id.clone()) };
         let engine = Engine::open(store, audit, POLICY, settings).await?;
         Ok(Self { engine, id, runtime: Handle::current() })
     }

@@ -123,6 +123,13 @@ impl Buckets {
         &self.state_bucket
     }
 
+    /// All KEKs that objects may be under, former ones too.
+    pub fn all_keks(&self) -> Vec<KekName> {
+        let rules = self.rules.values().map(|rule| &rule.keys).chain(&self.others);
+        let all = rules.flat_map(|keys| [&keys.kek].into_iter().chain(&keys.further_keks).chain(&keys.former_keks));
+        all.cloned().collect()
+    }
+
     /// All KEKs that the configuration names, for checks at start.
     pub fn keks(&self) -> Vec<&KekName> {
         let rules = self.rules.values().map(|rule| &rule.keys).chain(&self.others);

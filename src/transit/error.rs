@@ -14,6 +14,9 @@ use super::token_file::TokenFileError;
 /// The causes behind [`CustodyError::Unreachable`] and [`CustodyError::Malformed`].
 #[derive(Debug, thiserror::Error)]
 pub enum TransitError {
+    /// What the custodian says of its ledger cannot be read.
+    #[error("what the custodian says of its ledger cannot be read")]
+    Ledger,
     /// No response came.
     #[error("the request to the custodian failed")]
     Request(#[from] ClientError),

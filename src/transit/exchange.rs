@@ -21,8 +21,10 @@ use super::refusal::{Failed, refusal};
 use super::session::Token;
 use super::settings::{Address, SettingsError, TransitSettings};
 
-/// Most bytes of an answer. Those we ask for have less than 2 KiB.
+/// Most bytes of an answer. Those about one key have less than 2 KiB.
 const ANSWER_MAX: usize = 64 << 10;
+/// Most bytes of an answer about many: 500 branch keys of 2 KiB.
+const LONG_ANSWER_MAX: usize = 1 << 20;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 /// OpenBao and Vault can be told to refuse requests without it, as a browser cannot be tricked into sending it.
@@ -40,15 +42,22 @@ pub(super) struct Call<'a> {
     pub(super) token: Option<HeaderValue>,
     /// On whose behalf, and why; not for calls about our own token.
     pub(super) caller: Option<&'a Caller>,
+    /// Most bytes of the answer.
+    pub(super) answer_max: usize,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn post(path: &'a str, body: Bytes) -> Self {
-        Self { method: Method::POST, path, body, token: None, caller: None }
+        Self { method: Method::POST, path, body, token: None, caller: None, answer_max: ANSWER_MAX }
     }
 
     pub(super) fn get(path: &'a str) -> Self {
         Self { method: Method::GET, ..Self::post(path, Bytes::new()) }
+    }
+
+    /// Whose answer is about many keys.
+    pub(super) fn long(self) -> Self {
+        Self { answer_max: LONG_ANSWER_MAX, ..self }
     }
 
     pub(super) fn with_token(&self, token: &Token) -> Self {
@@ -106,7 +115,7 @@ impl Exchange {
         if head.status == StatusCode::OK {
             return Ok(body);
         }
-        let texts = collect(body).await.map(|body| error_texts(&body)).unwrap_or_default();
+        let texts = collect(body, ANSWER_MAX).await.map(|body| error_texts(&body)).unwrap_or_default();
         Err(refusal(head.status, &texts))
     }
 
@@ -131,13 +140,13 @@ impl Exchange {
         let (head, body) = response.into_parts();
         if head.status != StatusCode::OK {
             // A refusal counts even if the words that go with it do not come.
-            let texts = collect(body).await.map(|body| error_texts(&body)).unwrap_or_default();
+            let texts = collect(body, ANSWER_MAX).await.map(|body| error_texts(&body)).unwrap_or_default();
             return Err(refusal(head.status, &texts));
         }
         if !is_json(&head.headers) {
             return Err(Failed::elsewhere(TransitError::ContentType.malformed()));
         }
-        collect(body).await.map_err(|error| match error {
+        collect(body, call.answer_max).await.map_err(|error| match error {
             BodyError::TooLarge { .. } => Failed::elsewhere(TransitError::Body(error).malformed()),
             BodyError::Stalled { .. } | BodyError::Broken(_) => {
                 Failed::elsewhere(TransitError::Body(error).unreachable())
@@ -177,14 +186,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The body as a whole. Its buffer has its final room from the start: growing would leave copies of a key behind.
-async fn collect(mut body: ResponseBody) -> Result<Zeroizing<Vec<u8>>, BodyError> {
-    let too_large = || BodyError::TooLarge { limit: ANSWER_MAX };
+async fn collect(mut body: ResponseBody, limit: usize) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+    let too_large = || BodyError::TooLarge { limit };
     let declared = body.size_hint();
     let room = match declared.upper() {
         Some(exact) => usize::try_from(exact).map_err(|_| too_large())?,
-        None => ANSWER_MAX,
+        None => limit,
     };
-    if room > ANSWER_MAX {
+    if room > limit {
         return Err(too_large());
     }
     let mut collected = Zeroizing::new(Vec::with_capacity(room));

@@ -71,16 +71,18 @@ async fn after_a_retired_version_the_directory_has_the_key() {
     let who = embedded.requester().expect("random");
     embedded.engine().rotate(&who, &kek("demo")).await.expect("rotates");
     let (context, old) = branch_of(&world, "object");
-    let lost = Proxy::start(&world.store, setup()).await;
-    retire(&embedded, "demo", 2).await;
-    lost.s3().get(BUCKET, "object").await.fails(400, "KMS.KMSInvalidStateException");
-
-    retire(&embedded, "demo", 1).await;
     let new = custodian.rewrap(&kek("demo"), &context, &old, &officer()).await.expect("rewraps");
-    lost.state.publish(&kek("demo"), &context, &new).await.expect("publishes");
-    retire(&embedded, "demo", 2).await;
     let found = Proxy::start(&world.store, setup()).await;
+    found.state.publish(&kek("demo"), &context, &new).await.expect("publishes");
+    let read_back = found.state.branch_entry(&kek("demo"), context.id, new.version()).await.expect("reads");
+    let read = [(context.id, read_back)];
+    embedded.engine().confirm_branches(&who, &kek("demo"), "main", &read).await.expect("confirms");
+    retire(&embedded, "demo", 2).await;
     assert!(found.s3().get(BUCKET, "object").await.ok().body == noise(100, 1));
+
+    world.store.buckets().remove(STATE);
+    let lost = Proxy::start(&world.store, setup()).await;
+    lost.s3().get(BUCKET, "object").await.fails(400, "KMS.KMSInvalidStateException");
 }
 
 #[tokio::test]

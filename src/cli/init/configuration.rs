@@ -46,6 +46,8 @@ secret_key_file = "{storage_secret}"
 # ca_file = "certs/storage-ca.crt"     # without it, the web's public CAs are trusted
 # Where the proxy keeps wrapped keys. It is made on first use, and is as precious as the records.
 state_bucket = "claviger-state"
+# Its name among the custodian's `[keys] sites`.
+# site = "main"
 # Bytes of user metadata that the storage server takes: 2048 on AWS.
 metadata_limit_bytes = 2048
 # Copies are made by the storage server, without moving data. `false` has all of them go through the proxy.

@@ -24,6 +24,8 @@ use super::{Done, Engine, EngineError};
 
 /// Most branch keys of one call.
 pub const BRANCHES_AT_ONCE_MAX: usize = 500;
+/// Pages of the ledger that one call looks through.
+const PAGES_MAX: u32 = 20;
 
 /// Some branch keys of a KEK.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl Engine {
         let limit = limit.clamp(1, BRANCHES_AT_ONCE_MAX);
         let needed = |state: &BranchState| before.is_none_or(|before| state.needs(&self.settings.sites) < before);
         let mut branches = Vec::new();
-        let mut from = after;
+        let (mut from, mut pages_left) = (after, PAGES_MAX);
         loop {
             let page = self.store.branch_states(name, from).await.inspect_err(|failed| self.halt_if_broken(failed))?;
             for state in page.branches.into_iter().filter(|state| needed(state)) {
@@ -88,7 +90,12 @@ impl Engine {
                 }
                 branches.push(state);
             }
+            pages_left -= 1;
             match page.next {
+                // Who asks goes on from there, also when nothing was found so far.
+                Some(next) if pages_left == 0 => {
+                    return Ok(Done { value: BranchList { branches, next: Some(next) }, receipt, existed: true });
+                }
                 Some(next) => from = Some(next),
                 None => return Ok(Done { value: BranchList { branches, next: None }, receipt, existed: true }),
             }
@@ -185,6 +192,8 @@ impl Engine {
                     writes.push((*id, Some(Confirmation { version: theirs.version(), at_unix_s })));
                     each.done.push((*id, ()));
                 }
+                // Another custodian may know the version already: nothing is known about what lies there.
+                Err(failed @ KeyringError::VersionUnknown) => each.failed.push((*id, failed.into())),
                 // What lies there does not do: it is as if nothing lay there.
                 Err(failed) => {
                     writes.push((*id, None));

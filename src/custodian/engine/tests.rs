@@ -95,7 +95,12 @@ fn call(action: &str) -> GatedCall {
 fn patient() -> EngineSettings {
     let identity = SpiffeId::parse("spiffe://example.org/region/us/custodian/c1").expect("legal");
     let store_grace = Duration::from_secs(60);
-    EngineSettings { store_poll: Duration::from_millis(50), store_grace, ..EngineSettings::new(identity) }
+    EngineSettings {
+        store_poll: Duration::from_millis(50),
+        store_grace,
+        retire_wait_s: 0,
+        ..EngineSettings::new(identity)
+    }
 }
 
 fn log_settings(folder: &TempDir, instance: &str) -> AuditSettings {
@@ -203,6 +208,16 @@ impl Officers {
         let [rita, alice, bob] = ["rita", "alice", "bob"].map(|name| people.person(&format!("officer/{name}")));
         Self { people, rita, alice, bob }
     }
+}
+
+/// Moves all branch keys of the KEK to its newest version, and reads them back at the one site.
+async fn move_branches(engine: &Engine) {
+    let listed = engine.branches(&proxy(), &kek(), None, None, 500).await.expect("lists").value;
+    let ids: Vec<BranchId> = listed.branches.iter().map(|state| state.id).collect();
+    let moved = engine.rewrap_branches(&proxy(), &kek(), &ids).await.expect("rewraps").value.done;
+    let read: Vec<_> = moved.into_iter().map(|(id, wrapped)| (id, Some(wrapped))).collect();
+    let confirmed = engine.confirm_branches(&proxy(), &kek(), "main", &read).await.expect("confirms").value;
+    assert_eq!(confirmed.done.len(), ids.len());
 }
 
 async fn approve(engine: &Engine, officer: &Person, id: &str) -> Result<Proposal, EngineError> {

@@ -109,12 +109,13 @@ async fn an_empty_custodian_has_everything_again(database: Database) {
     let new = branch(engine, 2).await;
     let raise = KeyChange { min_decryption_version: Some(2), ..KeyChange::default() };
     let configure = async || engine.configure(&rita, &kek(), raise.clone(), &call("config")).await;
+    move_branches(engine).await;
     approved(engine, &officers, configure).await.expect("raises");
     engine.create(&rita, &name("off"), derived(), &call("create")).await.expect("creates");
     engine.disable(&rita, &name("off")).await.expect("disables");
     let before = [engine.key(&rita, &kek()).await, engine.key(&rita, &name("off")).await];
     let backup = back_up(engine, &officers, &holders).await;
-    assert_eq!(backup.ledger_rows().collect::<Vec<_>>(), [("off", 0), ("records", 2)]);
+    assert_eq!(backup.ledger_rows().collect::<Vec<_>>(), [("off", 0), ("records", 3)]);
 
     let fresh = Database::sqlite().await;
     let root = make(&fresh).await;

@@ -106,7 +106,6 @@ async fn what_does_not_open_to_the_branch_key_confirms_nothing(database: Databas
         ("cut", WrappedKey::new(version(2), of(1).bytes()[..40].to_vec()).expect("short")),
         ("nothing much", WrappedKey::new(version(2), vec![0]).expect("short")),
         ("another version's name", WrappedKey::new(version(1), of(1).bytes().to_vec()).expect("short")),
-        ("a version to come", WrappedKey::new(version(3), of(1).bytes().to_vec()).expect("short")),
     ];
     for (what, wrapped) in forged {
         assert!(confirm(engine, SITE, vec![(id(1), Some(of(1)))]).await.is_empty());
@@ -115,6 +114,11 @@ async fn what_does_not_open_to_the_branch_key_confirms_nothing(database: Databas
         let one = all(engine).await.into_iter().find(|state| state.id == id(1)).expect("there");
         assert!(one.confirmed.is_empty(), "{what}: what lies there does not do");
     }
+    assert!(confirm(engine, SITE, vec![(id(1), Some(of(1)))]).await.is_empty());
+    let to_come = WrappedKey::new(version(3), of(1).bytes().to_vec()).expect("short");
+    assert_eq!(confirm(engine, SITE, vec![(id(1), Some(to_come))]).await, [id(1)], "a version to come");
+    let one = all(engine).await.into_iter().find(|state| state.id == id(1)).expect("there");
+    assert!(one.confirmed.contains_key(SITE), "of which nothing is known here");
     let elsewhere = engine.confirm_branches(&proxy(), &kek(), "elsewhere", &some(&moved)).await;
     assert!(matches!(elsewhere, Err(EngineError::NoSuchSite)));
     assert_eq!(confirm(engine, SITE, vec![(id(9), Some(of(1)))]).await, [id(9)], "unknown");

@@ -1,0 +1,224 @@
+//! Branch keys in the ledger of a custodian of ours: listed, moved to the newest version, confirmed at a site.
+//!
+//! OpenBao and Vault have no ledger: there, these calls are refused ([`CustodyError::Denied`]) or unknown ([`CustodyError::Malformed`]).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::custody::CustodyError;
+use crate::custody::caller::Caller;
+use crate::custody::context::BranchContext;
+use crate::custody::wrapped::WrappedKey;
+use crate::names::{BranchId, KekName, KekVersion};
+
+use super::answer::{Envelope, parse};
+use super::error::TransitError;
+use super::exchange::Call;
+use super::{Transit, ciphertext};
+
+/// Branch keys of one call: fewer than the custodian takes, so that one call does not hold its database for long.
+pub const AT_ONCE_MAX: usize = 200;
+/// How long a call about many branch keys may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A branch key of the ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerKey {
+    /// Its id.
+    pub id: BranchId,
+    /// What it is bound to, if the ledger tells.
+    pub context: Option<BranchContext>,
+    /// Its newest wrapping.
+    pub newest: WrappedKey,
+    /// The KEK version that it was generated under.
+    pub generated: KekVersion,
+    /// Which version was read back last, by site.
+    pub confirmed: BTreeMap<String, u32>,
+}
+
+/// Some branch keys of the ledger.
+#[derive(Debug, Default)]
+pub struct LedgerKeys {
+    /// The branch keys.
+    pub keys: Vec<LedgerKey>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A branch key with which it did not go well, and why, in the custodian's words.
+pub type Refused = (BranchId, String);
+
+#[derive(Deserialize)]
+struct ListAnswer {
+    branches: Vec<KeyAnswer>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct KeyAnswer {
+    id: String,
+    context: Option<String>,
+    generated: u32,
+    ciphertext: String,
+    confirmed: BTreeMap<String, u32>,
+}
+
+#[derive(Deserialize)]
+struct MovedAnswer {
+    branches: Vec<MovedKey>,
+    failed: Vec<FailedKey>,
+}
+
+#[derive(Deserialize)]
+struct MovedKey {
+    id: String,
+    ciphertext: String,
+}
+
+#[derive(Deserialize)]
+struct FailedKey {
+    id: String,
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct ConfirmedAnswer {
+    refused: Vec<FailedKey>,
+}
+
+impl Transit {
+    /// What hangs on which version of the KEK: the custodian's own document.
+    ///
+    /// # Errors
+    /// [`CustodyError`].
+    pub async fn census(&self, kek: &KekName, caller: &Caller) -> Result<Value, CustodyError> {
+        let answer = self.on_branches(kek, "census", None, caller).await?;
+        let Envelope { data }: Envelope<Value> = parse(&answer)?;
+        Ok(data)
+    }
+
+    /// Branch keys that need a version below `before`, or all.
+    ///
+    /// # Errors
+    /// [`CustodyError`].
+    pub async fn ledger_keys(
+        &self,
+        kek: &KekName,
+        before: Option<KekVersion>,
+        after: Option<&str>,
+        caller: &Caller,
+    ) -> Result<LedgerKeys, CustodyError> {
+        let mut query = format!("branches?limit={AT_ONCE_MAX}");
+        if let Some(before) = before {
+            query += &format!("&before={}", before.number());
+        }
+        if let Some(after) = after {
+            query += &format!("&after={after}");
+        }
+        let answer = self.on_branches(kek, &query, None, caller).await?;
+        let Envelope { data }: Envelope<ListAnswer> = parse(&answer)?;
+        let next = data.next.filter(|cursor| cursor.len() <= 256 && cursor.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let keys: Option<Vec<LedgerKey>> = data.branches.into_iter().map(KeyAnswer::read).collect();
+        let keys = keys.filter(|keys| keys.len() <= AT_ONCE_MAX).ok_or_else(malformed)?;
+        Ok(LedgerKeys { keys, next })
+    }
+
+    /// Has the custodian move branch keys to the newest version. Gives their wrappings, and those that failed.
+    ///
+    /// # Errors
+    /// [`CustodyError`].
+    pub async fn rewrap_ledger_keys(
+        &self,
+        kek: &KekName,
+        ids: &[BranchId],
+        caller: &Caller,
+    ) -> Result<(Vec<(BranchId, WrappedKey)>, Vec<Refused>), CustodyError> {
+        let ids: Vec<String> = ids.iter().map(BranchId::to_string).collect();
+        let answer = self.on_branches(kek, "rewrap", Some(json!({ "ids": ids })), caller).await?;
+        let Envelope { data }: Envelope<MovedAnswer> = parse(&answer)?;
+        let read = |moved: MovedKey| Some((branch_id(&moved.id)?, ciphertext::from_text(&moved.ciphertext).ok()?));
+        let moved: Option<Vec<_>> = data.branches.into_iter().map(read).collect();
+        Ok((moved.ok_or_else(malformed)?, refused(data.failed)?))
+    }
+
+    /// Tells the custodian what was read back from `site`; `None` where nothing good was there. Gives those that it does not open.
+    ///
+    /// # Errors
+    /// [`CustodyError`].
+    pub async fn confirm_ledger_keys(
+        &self,
+        kek: &KekName,
+        site: &str,
+        read: &[(BranchId, Option<WrappedKey>)],
+        caller: &Caller,
+    ) -> Result<Vec<Refused>, CustodyError> {
+        let one = |(id, wrapped): &(BranchId, Option<WrappedKey>)| json!({ "id": id.to_string(), "ciphertext": wrapped.as_ref().map(ciphertext::to_text) });
+        let body = json!({ "site": site, "branches": read.iter().map(one).collect::<Vec<_>>() });
+        let answer = self.on_branches(kek, "confirm", Some(body), caller).await?;
+        let Envelope { data }: Envelope<ConfirmedAnswer> = parse(&answer)?;
+        refused(data.refused)
+    }
+
+    async fn on_branches(
+        &self,
+        kek: &KekName,
+        what: &str,
+        body: Option<Value>,
+        caller: &Caller,
+    ) -> Result<zeroize::Zeroizing<Vec<u8>>, CustodyError> {
+        let path = format!("sys/claviger/keys/{kek}/{what}");
+        let deadline = Instant::now() + DEADLINE;
+        let call = match body {
+            Some(body) => Call::post(&path, Bytes::from(body.to_string())),
+            None => Call::get(&path),
+        };
+        let asked = self.authenticated_call(call.long(), caller, deadline);
+        let answered = tokio::time::timeout_at(deadline, asked).await;
+        answered.unwrap_or_else(|_| Err(TransitError::Deadline { limit: DEADLINE }.unreachable()))
+    }
+}
+
+impl KeyAnswer {
+    fn read(self) -> Option<LedgerKey> {
+        let context = match self.context {
+            Some(text) => Some(BranchContext::parse(&STANDARD.decode(text).ok()?).ok()?),
+            None => None,
+        };
+        Some(LedgerKey {
+            id: branch_id(&self.id)?,
+            context,
+            newest: ciphertext::from_text(&self.ciphertext).ok()?,
+            generated: KekVersion::new(self.generated)?,
+            confirmed: self.confirmed,
+        })
+    }
+}
+
+fn refused(failed: Vec<FailedKey>) -> Result<Vec<Refused>, CustodyError> {
+    let shown = |text: &str| text.chars().filter(|one| !one.is_control()).take(200).collect();
+    let read = |one: FailedKey| Some((branch_id(&one.id)?, shown(&one.error)));
+    failed.into_iter().map(read).collect::<Option<_>>().ok_or_else(malformed)
+}
+
+fn malformed() -> CustodyError {
+    TransitError::Ledger.malformed()
+}
+
+fn branch_id(text: &str) -> Option<BranchId> {
+    let mut bytes = [0; 16];
+    let digits = text.as_bytes();
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(BranchId::from_bytes(bytes))
+}
