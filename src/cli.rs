@@ -21,6 +21,7 @@ mod inspect;
 mod jobs;
 mod key;
 mod maintain;
+mod migrate;
 mod policy;
 mod proposals;
 mod proxy;
@@ -78,6 +79,13 @@ enum Command {
     Seal(unseal::OnlyFlags),
     /// Show what the storage server knows of an object: its envelope
     Inspect(inspect::Arguments),
+    /// Encrypt what was in a bucket before the proxies, in its place, while applications work
+    ///
+    /// The bucket's configuration has to say unencrypted = "migrate". First a manifest is sealed of all objects that are not
+    /// encrypted; the proxies serve those, and nothing else, as they are. Then each is encrypted. What applications write meanwhile
+    /// wins. An object keeps its bytes, headers, tags and storage class; its ETag and date become others. Run it again to go on
+    /// after an interruption, and with --restart to seal a new manifest.
+    Migrate(migrate::Arguments),
     /// Encrypt objects anew: another DEK, under another branch key, for when one of theirs may have leaked
     ///
     /// Without a choice, all objects of the bucket. An object keeps its bytes, headers, checksum, parts, tags, storage class,
@@ -158,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::SealStatus(arguments) => unseal::status(&arguments),
         Command::Seal(arguments) => unseal::seal(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Migrate(arguments) => migrate::run(arguments),
         Command::ReEncrypt(arguments) => re_encrypt::run(arguments),
         Command::Rebind(arguments) => rebind::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
@@ -184,6 +193,10 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     if error.is::<Bad>() {
         return ExitCode::FAILURE;
+    }
+    if error.is::<migrate::Interrupted>() {
+        eprintln!("claviger: {error:#}");
+        return ExitCode::from(4);
     }
     if let Some(problems) = error.downcast_ref::<Problems>() {
         let count = problems.list.len();

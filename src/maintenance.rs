@@ -7,6 +7,7 @@
 
 pub mod job;
 pub mod keys;
+pub mod migrate;
 pub mod progress;
 pub mod re_encrypt;
 pub mod rebind;

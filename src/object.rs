@@ -33,11 +33,13 @@ mod preflight;
 mod put;
 mod reading;
 pub mod renewal;
+mod sealed;
 mod service;
 mod source;
 pub mod state;
 pub mod stored;
 mod tails;
+pub mod unencrypted;
 
 use http::{HeaderMap, HeaderName, Method};
 
@@ -57,6 +59,7 @@ use heeding::WriteHeeding;
 use plaintext::Upload;
 use state::StateBucket;
 use tails::TailCache;
+use unencrypted::Manifests;
 
 /// Carries out operations on encrypted objects.
 pub struct Objects {
@@ -67,6 +70,7 @@ pub struct Objects {
     state: StateBucket,
     heeding: Heeding,
     write_heeding: WriteHeeding,
+    manifests: Manifests,
 }
 
 /// An operation that an authenticated client asks for.
@@ -107,7 +111,16 @@ impl Objects {
     /// From its parts. `keys` publishes to `state`, the state bucket of the same storage server.
     pub fn new(storage: Storage, keys: BranchKeys, buckets: Buckets, state: StateBucket) -> Self {
         let (heeding, write_heeding) = (Heeding::default(), WriteHeeding::default());
-        Self { storage, keys, buckets, tails: TailCache::default(), state, heeding, write_heeding }
+        Self {
+            storage,
+            keys,
+            buckets,
+            tails: TailCache::default(),
+            state,
+            heeding,
+            write_heeding,
+            manifests: Manifests::default(),
+        }
     }
 
     /// Carries out `call`. `upload` is the request's body; operations without one leave it unread.

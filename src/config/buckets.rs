@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::problem::Mistake;
 use super::section::{Section, Text};
 use crate::names::{InvalidName, KekName, LogicalBucket, WriterDomain};
-use crate::object::bucket::{BucketRule, Buckets, KeyRule};
+use crate::object::bucket::{BucketRule, Buckets, KeyRule, Unencrypted};
 
 /// A KEK that new objects are encrypted under, and where the configuration says so.
 #[derive(Debug, Clone)]
@@ -99,12 +99,24 @@ fn keys(section: &Section<'_>, rules: &mut Rules<'_>) -> Option<KeyRule> {
     let listed = section.has("accept_writers");
     let accept_writers = names(section, "accept_writers", WriterDomain::new);
     let accept_writers = if listed { accept_writers? } else { vec![rules.writer?.clone()] };
+    let unencrypted = unencrypted(section);
     if accept_writers.is_empty() {
         section.note_at("accept_writers", Mistake::EmptyList);
         return None;
     }
     let further_keks = further.into_iter().collect::<Option<_>>()?;
-    Some(KeyRule { kek: own?, further_keks, former_keks: former_keks?, accept_writers })
+    Some(KeyRule { kek: own?, further_keks, former_keks: former_keks?, accept_writers, unencrypted: unencrypted? })
+}
+
+fn unencrypted(section: &Section<'_>) -> Option<Unencrypted> {
+    if !section.has("unencrypted") {
+        return Some(Unencrypted::default());
+    }
+    section.text("unencrypted")?.parsed(|text| match text {
+        "refuse" => Ok(Unencrypted::Refuse),
+        "migrate" => Ok(Unencrypted::Migrate),
+        _ => Err(Mistake::Choice(vec!["refuse", "migrate"])),
+    })
 }
 
 fn kek(text: &Text<'_>, rules: &mut Rules<'_>) -> Option<KekName> {

@@ -109,16 +109,14 @@ impl Objects {
         let asked = Asked::from_headers(&call.headers)?;
         let read = Read { version_id: wanted.version_id.clone(), ..Read::default() };
         let reading = Reading::new(self, call, object, &read)?;
-        let (storage, end) = match reading.fetch(Piece::Last(if asked.parts { END } else { size::TAIL })).await? {
-            Fetched::Found(stored) => {
-                let opened = reading.open(&stored.headers).await?;
-                let storage = stored.headers.clone();
-                (storage, end_of(&reading, &opened, stored, asked.parts).await?)
+        let (storage, end) = match described(&reading, asked.parts).await {
+            Err(Error::NotEncrypted) if Self::migrates(object.bucket) => {
+                let (storage, length) = reading.unencrypted_described().await?;
+                (storage, End { length, checksum: None, parts: 1, list: None })
             }
-            Fetched::NotModified(headers) => return Ok(reading.not_modified(&headers)),
-            Fetched::Unsatisfiable => match reading.fetch_empty().await? {
-                Emptiness::Empty(storage, opened) => (storage, End::empty(&opened)),
-                Emptiness::NotModified(headers) => return Ok(reading.not_modified(&headers)),
+            outcome => match outcome? {
+                Described::By(storage, end) => (storage, end),
+                Described::NotModified(answer) => return Ok(answer),
             },
         };
         let mut headers = clean_response_headers(&call.operation, &storage);
@@ -138,6 +136,27 @@ impl Objects {
         };
         Ok(Answer::xml(StatusCode::OK, headers, attributes.to_xml()))
     }
+}
+
+/// What came of asking.
+enum Described {
+    By(HeaderMap, End),
+    NotModified(Answer),
+}
+
+async fn described(reading: &Reading<'_>, with_parts: bool) -> Result<Described, Error> {
+    Ok(match reading.fetch(Piece::Last(if with_parts { END } else { size::TAIL })).await? {
+        Fetched::Found(stored) => {
+            let opened = reading.open(&stored.headers).await?;
+            let storage = stored.headers.clone();
+            Described::By(storage, end_of(reading, &opened, stored, with_parts).await?)
+        }
+        Fetched::NotModified(headers) => Described::NotModified(reading.not_modified(&headers)),
+        Fetched::Unsatisfiable => match reading.fetch_empty().await? {
+            Emptiness::Empty(storage, opened) => Described::By(storage, End::empty(&opened)),
+            Emptiness::NotModified(headers) => Described::NotModified(reading.not_modified(&headers)),
+        },
+    })
 }
 
 async fn end_of(reading: &Reading<'_>, opened: &Opened, stored: Stored, with_parts: bool) -> Result<End, Error> {

@@ -7,6 +7,16 @@ use std::collections::HashMap;
 
 use crate::names::{KekName, LogicalBucket, WriterDomain};
 
+/// What becomes of objects that were stored without a proxy, and have no envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unencrypted {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// Those that the bucket's manifest lists are served as they are, until `claviger migrate` has encrypted them.
+    Migrate,
+}
+
 /// Which keys encrypt and open a bucket's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRule {
@@ -18,6 +28,8 @@ pub struct KeyRule {
     pub former_keks: Vec<KekName>,
     /// The writer domains whose objects are opened.
     pub accept_writers: Vec<WriterDomain>,
+    /// What becomes of objects without an envelope.
+    pub unencrypted: Unencrypted,
 }
 
 impl KeyRule {
@@ -146,7 +158,8 @@ mod tests {
 
     fn keys() -> KeyRule {
         let kek = KekName::new("demo").expect("legal");
-        KeyRule { kek, further_keks: Vec::new(), former_keks: Vec::new(), accept_writers: Vec::new() }
+        let (further_keks, former_keks, accept_writers) = (Vec::new(), Vec::new(), Vec::new());
+        KeyRule { kek, further_keks, former_keks, accept_writers, unencrypted: Unencrypted::Refuse }
     }
 
     fn name(name: &str) -> LogicalBucket {

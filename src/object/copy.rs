@@ -19,6 +19,7 @@ mod onto_itself;
 mod pieces;
 mod server_side;
 mod streamed;
+mod unencrypted;
 
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, IF_MATCH};
@@ -40,7 +41,7 @@ use server_side::Verdict;
 pub use error::CopyError;
 pub(super) use heeding::Heeding;
 pub(super) use onto_itself::OntoItself;
-pub(super) use streamed::TAGGING;
+pub(super) use streamed::{TAGGING, is_object};
 
 /// Most plaintext bytes of a source (AWS, CopyObject).
 const MAX_SOURCE: u64 = 5 << 30;
@@ -51,8 +52,23 @@ impl Objects {
     pub(super) async fn copy(&self, call: &Call, object: Named<'_>, from: &CopySource) -> Result<Answer, Error> {
         self.source_bucket(call, from)?;
         let wanted = Wanted::new(call, object, from)?;
+        match self.copy_encrypted(call, object, from, &wanted).await {
+            Err(Error::NotEncrypted) if Self::migrates(self.source_bucket(call, from)?) => {
+                self.copy_unencrypted(call, object, from, &wanted).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn copy_encrypted(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        from: &CopySource,
+        wanted: &Wanted,
+    ) -> Result<Answer, Error> {
         if !self.storage.settings().server_side_copy {
-            return self.copy_through(call, object, from, &wanted).await;
+            return self.copy_through(call, object, from, wanted).await;
         }
         let mut conditions = wanted.conditions.clone();
         // The last refusal of a condition, with the source's ETag at that time.
@@ -67,13 +83,13 @@ impl Objects {
                 // It was not the source's condition that did not hold.
                 return Err(error);
             }
-            if !self.may_stay(object, &source, &wanted) || (source.is(object) && !self.heeds_copy_conditions().await) {
-                return self.copy_through(call, object, from, &wanted).await;
+            if !self.may_stay(object, &source, wanted) || (source.is(object) && !self.heeds_copy_conditions().await) {
+                return self.copy_through(call, object, from, wanted).await;
             }
-            match self.copy_there(call, object, &wanted, &source, &conditions).await {
+            match self.copy_there(call, object, wanted, &source, &conditions).await {
                 Ok((_, Verdict::Copied(copied))) => {
                     self.tails.forget(object, None);
-                    return Ok(answer::of_copy(call, &wanted, &source, &copied));
+                    return Ok(answer::of_copy(call, wanted, &source, &copied));
                 }
                 Ok((written, Verdict::Spoiled)) => {
                     failed = CopyError::NotCopied.into();
@@ -82,7 +98,7 @@ impl Objects {
                 Ok((_, Verdict::Replaced)) => failed = CopyError::Replaced.into(),
                 Err(error) if is_condition(&error) => refused = Some((source.etag().cloned(), error)),
                 Err(error) if is_not_implemented(&error) => {
-                    return self.copy_through(call, object, from, &wanted).await;
+                    return self.copy_through(call, object, from, wanted).await;
                 }
                 Err(error) => return Err(error),
             }

@@ -20,6 +20,7 @@ use super::multipart::{ChecksumChoiceError, CompleteError};
 use super::plaintext::UploadError;
 use super::renewal::RenewalError;
 use super::state::StateError;
+use super::unencrypted::MigrationError;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +157,9 @@ pub enum Error {
     /// A job could not write an object anew.
     #[error(transparent)]
     Renewal(#[from] RenewalError),
+    /// A bucket that is being migrated.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
     /// A range and a part at once.
     #[error("a Range header and the parameter partNumber exclude each other")]
     RangeAndPart,

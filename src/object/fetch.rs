@@ -139,12 +139,12 @@ impl Objects {
 }
 
 /// Whether "not modified" can be an answer.
-fn asks_whether_modified(conditions: &HeaderMap) -> bool {
+pub(super) fn asks_whether_modified(conditions: &HeaderMap) -> bool {
     conditions.contains_key(IF_NONE_MATCH) || conditions.contains_key(IF_MODIFIED_SINCE)
 }
 
 /// A success of another kind, or a refusal that a GET of an object does not have, is not passed on as it is.
-fn refusal(error: StorageError) -> Error {
+pub(super) fn refusal(error: StorageError) -> Error {
     match error {
         StorageError::Refused(refusal) if refusal.status.is_success() || refusal.status.is_redirection() => {
             WrongAnswer::Kind.into()
@@ -195,7 +195,7 @@ fn place(headers: &HeaderMap, status: StatusCode, piece: Piece) -> Result<Place,
 }
 
 /// `bytes FIRST-LAST/SIZE` (RFC 9110, section 14.4).
-fn parse_content_range(text: &str) -> Option<(u64, u64, u64)> {
+pub(super) fn parse_content_range(text: &str) -> Option<(u64, u64, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     Some((first.parse().ok()?, last.parse().ok()?, size.parse().ok()?))

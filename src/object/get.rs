@@ -46,6 +46,10 @@ impl Objects {
                 None => reading.whole().await,
                 Some(wanted) => reading.slice(wanted).await,
             };
+            let outcome = match outcome {
+                Err(Error::NotEncrypted) if Self::migrates(object.bucket) => reading.unencrypted(wanted).await,
+                outcome => outcome,
+            };
             if !matches!(outcome, Err(Error::Overwritten)) {
                 return outcome;
             }
@@ -61,6 +65,9 @@ impl Reading<'_> {
             Fetched::NotModified(headers) => return Ok(self.not_modified(&headers)),
             Fetched::Unsatisfiable => return Err(WrongAnswer::Range.into()),
         };
+        if self.is_listed(&stored.headers, stored.size).await? {
+            return Ok(self.unencrypted_whole(stored));
+        }
         let opened = self.open(&stored.headers).await?;
         match opened.layout {
             Layout::Empty => check_empty(&stored).map(|()| self.empty(&stored.headers, &opened)),

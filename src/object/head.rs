@@ -23,7 +23,10 @@ impl Objects {
     pub(super) async fn head(&self, call: &Call, object: Named<'_>, read: &Read) -> Result<Answer, Error> {
         let reading = Reading::new(self, call, object, read)?;
         let wanted = reading.wanted()?;
-        reading.head(wanted).await
+        match reading.head(wanted).await {
+            Err(Error::NotEncrypted) if Self::migrates(object.bucket) => reading.unencrypted_head(wanted).await,
+            outcome => outcome,
+        }
     }
 }
 

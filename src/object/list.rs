@@ -43,7 +43,11 @@ impl Objects {
     ) -> Result<Answer, Error> {
         let (headers, page) = self.page(call, bucket, parameters).await?;
         // A size that is none of ours is shown as it is: the object is not ours either, and cannot be read.
-        let plaintext = |stored| size::plaintext(stored).unwrap_or(stored);
+        let unencrypted = self.unencrypted_in(bucket, &page, listing).await?;
+        let plaintext = |nth: usize, stored| match unencrypted.get(nth) {
+            Some(true) => stored,
+            _ => size::plaintext(stored).unwrap_or(stored),
+        };
         let page = rewrite_listing(&page, listing, bucket.name, plaintext).map_err(WrongAnswer::Document)?;
         Ok(Answer::xml(StatusCode::OK, headers, page))
     }

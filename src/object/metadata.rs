@@ -30,8 +30,18 @@ const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 
 /// The metadata of an upload, and the KEK that the client chose, or the bucket's.
 pub(super) fn of_upload(headers: &HeaderMap, keys: &KeyRule) -> Result<(Metadata, KekName), Error> {
-    let one = |name: HeaderName| headers.get(name).map(|value| value.as_bytes().to_vec());
     let (asked, kek) = asked_encryption(headers, keys)?;
+    let metadata = Metadata { asked, ..of_headers(headers) };
+    let length = metadata.user.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if length > MAX_USER_METADATA {
+        return Err(Error::MetadataTooLarge { length, limit: MAX_USER_METADATA });
+    }
+    Ok((metadata, kek))
+}
+
+/// What headers say of an object: those of an upload, or those of the answer about an object without an envelope.
+pub(super) fn of_headers(headers: &HeaderMap) -> Metadata {
+    let one = |name: HeaderName| headers.get(name).map(|value| value.as_bytes().to_vec());
     let mut metadata = Metadata {
         content_type: one(CONTENT_TYPE).filter(|value| !value.is_empty()),
         content_disposition: one(CONTENT_DISPOSITION),
@@ -39,13 +49,10 @@ pub(super) fn of_upload(headers: &HeaderMap, keys: &KeyRule) -> Result<(Metadata
         content_language: one(CONTENT_LANGUAGE),
         cache_control: one(CACHE_CONTROL),
         expires: one(EXPIRES),
-        asked,
         ..Metadata::default()
     };
-    let mut length = 0;
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix(USER_PREFIX) else { continue };
-        length += name.len() + value.len();
         // Headers of one name are one value with commas (RFC 9110, section 5.2), as S3 has it.
         let known = metadata.user.entry(name.to_owned()).or_default();
         if !known.is_empty() {
@@ -53,10 +60,7 @@ pub(super) fn of_upload(headers: &HeaderMap, keys: &KeyRule) -> Result<(Metadata
         }
         known.extend_from_slice(value.as_bytes());
     }
-    if length > MAX_USER_METADATA {
-        return Err(Error::MetadataTooLarge { length, limit: MAX_USER_METADATA });
-    }
-    Ok((metadata, kek))
+    metadata
 }
 
 /// Content-Encoding without `aws-chunked`, which speaks of the transfer only.
@@ -210,6 +214,7 @@ pub(super) fn of_format(algorithm: format::Algorithm) -> s3::Algorithm {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bucket::Unencrypted;
     use super::*;
 
     fn keys() -> KeyRule {
@@ -219,6 +224,7 @@ mod tests {
             further_keks: vec![kek("tenant")],
             former_keks: vec![kek("old")],
             accept_writers: Vec::new(),
+            unencrypted: Unencrypted::Refuse,
         }
     }
 

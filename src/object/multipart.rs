@@ -16,6 +16,7 @@ mod create;
 mod list_parts;
 mod part;
 mod state;
+mod unencrypted;
 
 pub use checksum_choice::ChecksumChoiceError;
 pub use complete::CompleteError;

@@ -132,6 +132,12 @@ impl Plaintext {
         Self { body, decoder: None, expectations, trailers: Vec::new(), length, taken: 0, encoded: Bytes::new() }
     }
 
+    /// `length` bytes of an object without an envelope, of which `promises` say what a client's headers say of an upload.
+    pub(super) fn of_stored(body: PlainStream, length: u64, promises: &HeaderMap) -> Result<Self, Error> {
+        let expectations = Some(Expectations::from_headers(promises, None)?);
+        Ok(Self { expectations, ..Self::of_copy(body, length, None) })
+    }
+
     /// The algorithm of the checksum that the client sends, if it sends one.
     pub(super) fn chosen(&self) -> Option<Algorithm> {
         self.expectations.as_ref().and_then(Expectations::chosen)

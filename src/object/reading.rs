@@ -26,12 +26,12 @@ use super::{Call, Named, Objects};
 
 /// A read under way.
 pub(super) struct Reading<'a> {
-    objects: &'a Objects,
-    call: &'a Call,
+    pub(super) objects: &'a Objects,
+    pub(super) call: &'a Call,
     pub(super) object: Named<'a>,
-    read: &'a Read,
+    pub(super) read: &'a Read,
     /// The client's, in the storage server's words.
-    conditions: HeaderMap,
+    pub(super) conditions: HeaderMap,
 }
 
 impl<'a> Reading<'a> {
@@ -96,7 +96,7 @@ impl<'a> Reading<'a> {
         known.map_err(overwritten)
     }
 
-    fn version(&self) -> Option<&str> {
+    pub(super) fn version(&self) -> Option<&str> {
         self.read.version_id.as_deref()
     }
 
@@ -181,7 +181,7 @@ impl<'a> Reading<'a> {
         headers
     }
 
-    fn wants_checksum(&self) -> bool {
+    pub(super) fn wants_checksum(&self) -> bool {
         let mode = self.call.headers.get("x-amz-checksum-mode");
         mode.is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"enabled"))
     }

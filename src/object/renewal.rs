@@ -12,6 +12,7 @@
 
 mod carried;
 mod choice;
+mod in_parts;
 mod re_encrypt;
 mod rebind;
 
@@ -135,8 +136,9 @@ impl Objects {
     ) -> Result<Option<HeaderMap>, Error> {
         let condition = if conditional { Some(etag_of(&source)?) } else { None };
         let metadata = Metadata { written_ms: now_ms(), ..source.opened.metadata.clone() };
-        let outcome = if source.opened.layout == Layout::Multipart {
-            let call = call(who, object, in_parts(), carried.headers.clone());
+        let parts = source.opened.layout == Layout::Multipart;
+        let outcome = if parts && !self.fits_one_request(&source) {
+            let call = call(who, object, uploading(), carried.headers.clone());
             self.upload_again(&call, object, &source, (kek, &metadata), condition).await
         } else {
             let call = call(who, object, at_once(), carried.headers.clone());
@@ -145,8 +147,12 @@ impl Objects {
                 // A second attempt would fail on the first one's success.
                 request = request.replay_unsafe().header(IF_MATCH, etag);
             }
-            let stored = self.store_source(&call, object, request, (kek, metadata), (source, None)).await;
-            stored.map(|(response, _)| response.headers)
+            if parts {
+                self.put_parts_again(&call, object, request, (kek, &metadata), &source).await
+            } else {
+                let stored = self.store_source(&call, object, request, (kek, metadata), (source, None)).await;
+                stored.map(|(response, _)| response.headers)
+            }
         };
         self.tails.forget(object, None);
         match outcome {
@@ -176,11 +182,11 @@ fn etag_of(source: &Source<'_>) -> Result<HeaderValue, Error> {
     source.etag().cloned().ok_or_else(|| WrongAnswer::Etag.into())
 }
 
-fn in_parts() -> ObjectOperation {
+pub(super) fn uploading() -> ObjectOperation {
     ObjectOperation::CreateMultipartUpload { grants: false, locks: false }
 }
 
-fn at_once() -> ObjectOperation {
+pub(super) fn at_once() -> ObjectOperation {
     ObjectOperation::PutObject { grants: false, locks: false }
 }
 
@@ -195,13 +201,13 @@ fn place(bucket: &LogicalBucket, key: &ObjectKey, version: Option<&str>) -> Copy
 }
 
 /// There is no such object, or version: deleted since it was listed.
-fn is_gone(error: &Error) -> bool {
+pub(super) fn is_gone(error: &Error) -> bool {
     error.is_status(StatusCode::NOT_FOUND)
         && matches!(error.refusal_code(), None | Some("NoSuchKey" | "NoSuchVersion" | "NotFound"))
 }
 
 /// Another object, or none, stands where that one was read.
-fn is_overtaken(error: &Error) -> bool {
+pub(super) fn is_overtaken(error: &Error) -> bool {
     let conflict = error.is_status(StatusCode::CONFLICT) && error.refusal_code() == Some("ConditionalRequestConflict");
     matches!(error, Error::Overwritten)
         || error.is_status(StatusCode::PRECONDITION_FAILED)

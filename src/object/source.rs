@@ -126,13 +126,24 @@ impl Objects {
     /// The bytes of `source` that a part is to be made of, once its conditions were found to hold.
     pub(super) async fn read_source(&self, call: &Call, source: &CopySource) -> Result<SourceRead, Error> {
         for _ in 0..MOST_OVERWRITES {
-            let opened = self.open_source(call, source, END).await?;
+            let opened = match self.open_source(call, source, END).await {
+                Err(Error::NotEncrypted) if Self::migrates(self.source_bucket(call, source)?) => {
+                    return self.read_unencrypted(call, source).await;
+                }
+                outcome => outcome?,
+            };
             match self.stream_source(opened, source.range).await {
                 Err(Error::Overwritten) => {}
                 outcome => return outcome,
             }
         }
         Err(Error::Overwritten)
+    }
+
+    async fn read_unencrypted(&self, call: &Call, source: &CopySource) -> Result<SourceRead, Error> {
+        let read = self.unencrypted_source(call, source, source.range).await?;
+        let version_id = read.headers.get("x-amz-version-id").cloned();
+        Ok(SourceRead { length: read.length, body: read.body, version_id })
     }
 
     /// The bucket of a source, as the client may see and read it.

@@ -16,6 +16,7 @@ use crate::object::answer::ReadFailure;
 use crate::object::copy::CopyError;
 use crate::object::error::Error;
 use crate::object::plaintext::UploadError;
+use crate::object::unencrypted::MigrationError;
 use crate::s3::checksum::{InvalidPromise, Mismatch};
 use crate::s3::chunked::ChunkError;
 use crate::s3::customer_key::CustomerKeyError;
@@ -125,6 +126,7 @@ fn is_alarm(error: &Error) -> bool {
         | Error::NotAuthentic
         | Error::ForeignKek(_)
         | Error::ForeignWriter(_)
+        | Error::Migration(MigrationError::OldManifest)
         | Error::Copy(CopyError::NotCopied)
         | Error::Upload(UploadError::Source(ReadFailure::Open(_))) => true,
         Error::Key(error) => not_authentic(error),
@@ -212,6 +214,10 @@ fn fault_of(error: &Error) -> Fault {
             .with("PartNumberRequested", number)
             .with("ActualPartCount", parts),
         Error::Complete(error) => Fault::saying(error.code(), error),
+        Error::Migration(_) => Fault::new(
+            Code::InvalidObjectState,
+            "What this bucket has unencrypted cannot be told now. Its operator should look at the proxy's log.",
+        ),
         // Jobs have no clients.
         Error::Renewal(_) | Error::Random(_) => Fault::saying(Code::InternalError, error),
     }

@@ -31,7 +31,7 @@ pub use configuration::{bucket_location, location_constraint, location_xml};
 pub use copy::{CopyResult, checksum_element, complete_upload_xml, copy_object_result, fields, tags};
 pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, all_deleted, delete_result, delete_xml};
 pub use encryption::{DefaultEncryption, default_encryption, default_encryption_xml};
-pub use listing::{ListedPage, Listing, listed_keys, listed_page, rewrite_listing};
+pub use listing::{ListedPage, Listing, listed_keys, listed_page, rewrite_listing, sized_entries};
 pub use multipart::{ListedPart, PartsListing, Who, initiated_upload, initiated_upload_xml, rewrite_uploads};
 pub use stored::{StoredEntry, StoredListing};
 pub use writer::Writer;

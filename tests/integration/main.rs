@@ -19,6 +19,7 @@ mod harness;
 mod hidden;
 mod logging;
 mod memory;
+mod migration;
 mod multipart;
 mod names;
 mod part_numbers;

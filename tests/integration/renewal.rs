@@ -28,6 +28,10 @@ use crate::harness::proxy::workbench;
 use crate::harness::{Answer, BUCKET, S3, Setup, Store, World, noise};
 
 const PART: usize = 5 << 20;
+/// All objects of these tests are stored in one request.
+const AT_ONCE: u64 = 5 << 30;
+/// Objects of more than a part are stored in parts.
+const IN_PARTS: u64 = 5 << 20;
 /// What answers are compared by.
 const TOLD: [&str; 12] = [
     "content-length",
@@ -48,7 +52,7 @@ fn name(bucket: &str) -> LogicalBucket {
     LogicalBucket::new(bucket).expect("legal")
 }
 
-fn who() -> Authenticated {
+pub(crate) fn who() -> Authenticated {
     let principal = Principal::new("claviger").expect("legal");
     Authenticated::program(Caller { principal, reason: Reason::Maintenance })
 }
@@ -89,7 +93,13 @@ async fn run(objects: &Arc<Objects>, bucket: &str, prefix: &str, versions: bool,
 
 /// Re-encrypts what is chosen in the bucket, on a machine of its own.
 async fn re_encrypt(store: &Store, choice: Choice) -> Report {
-    re_encrypt_with(workbench(store, Setup::default()), choice, MANNER, false).await.0
+    re_encrypt_by(store, choice, AT_ONCE).await
+}
+
+/// The same with a storage server that takes so many stored bytes in one request.
+async fn re_encrypt_by(store: &Store, choice: Choice, limit: u64) -> Report {
+    let objects = workbench(store, Setup { copies: (true, limit), ..Setup::default() });
+    re_encrypt_with(objects, choice, MANNER, false).await.0
 }
 
 async fn re_encrypt_with(

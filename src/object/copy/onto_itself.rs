@@ -38,9 +38,9 @@ impl Objects {
         if !heeded || !self.may_stay(object, source, &wanted) {
             return Ok(OntoItself::Unsafe);
         }
-        // In pieces, the source's condition holds for each of them and not for the completion.
-        let pieces = source.size > settings.copy_limit_bytes;
-        let conditions = condition.filter(|_| pieces).map(|etag| (IF_MATCH, etag)).into_iter().collect();
+        // The source's condition alone says nothing of the moment of writing: in pieces it holds for each of them and not for the
+        // completion, and SeaweedFS 4.48 checks it a while before it writes.
+        let conditions = condition.map(|etag| (IF_MATCH, etag)).into_iter().collect();
         let outcome = self.copy_there(call, object, &wanted, source, &conditions).await;
         self.tails.forget(object, None);
         match outcome {

@@ -86,14 +86,24 @@ impl Objects {
 
     /// The source's tags as a header has them; none where it has none, or the storage server does not know tags.
     pub(in crate::object) async fn tags_of(&self, source: &Source<'_>) -> Result<Option<HeaderValue>, Error> {
-        let (bucket, key) = (source.named.bucket.physical, source.named.key.as_str());
-        let mut request = StorageRequest::object(Method::GET, bucket, key).flag("tagging");
-        if let Some(version) = source.asked_version() {
+        self.tags_at(source.call(), source.named, source.asked_version()).await
+    }
+
+    /// The same of an object, or version of it, that nobody opened.
+    pub(in crate::object) async fn tags_at(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        version: Option<&str>,
+    ) -> Result<Option<HeaderValue>, Error> {
+        let mut request =
+            StorageRequest::object(Method::GET, object.bucket.physical, object.key.as_str()).flag("tagging");
+        if let Some(version) = version {
             request = request.query("versionId", version);
         }
-        let response = match self.send(source.call(), request).await?.checked().await {
+        let response = match self.send(call, request).await?.checked().await {
             // A server that does not know of tags may give the object itself.
-            Ok(response) if response.headers.contains_key(envelope::HEADER) => return Ok(None),
+            Ok(response) if is_object(&response.headers) => return Ok(None),
             Ok(response) => response,
             Err(StorageError::Refused(refusal))
                 if refusal.status == StatusCode::NOT_IMPLEMENTED
@@ -114,4 +124,9 @@ impl Objects {
         }
         HeaderValue::try_from(uri_encode_query(tags)).map(Some).map_err(|_| WrongAnswer::Kind.into())
     }
+}
+
+/// Whether an answer gives an object, rather than a document about one.
+pub(in crate::object) fn is_object(headers: &http::HeaderMap) -> bool {
+    headers.contains_key(envelope::HEADER) || headers.contains_key(http::header::ETAG)
 }

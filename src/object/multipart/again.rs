@@ -42,13 +42,17 @@ impl Objects {
         let (id, _) = self.begin_upload(begin, object, metadata, kek, checksum).await?;
         let outcome = self.parts_again(begin, object, (source, &known), &id, condition).await;
         if outcome.is_err() {
-            let abort = renewal::call(&begin.who, object, abort_of(&id), HeaderMap::new());
-            if let Err(error) = self.abort_upload(&abort, object, &id).await {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, %id, "an upload that was given up could not be aborted; gc will");
-            }
+            self.abort_again(begin, object, &id).await;
         }
         outcome
+    }
+
+    pub(super) async fn abort_again(&self, begin: &Call, object: Named<'_>, id: &UploadId) {
+        let abort = renewal::call(&begin.who, object, abort_of(id), HeaderMap::new());
+        if let Err(error) = self.abort_upload(&abort, object, id).await {
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(error, %id, "an upload that was given up could not be aborted; gc will");
+        }
     }
 
     async fn parts_again(
@@ -65,6 +69,18 @@ impl Objects {
             let etag = self.part_again(begin, object, (source, known), &upload, part).await?;
             parts.push((part.number, etag));
         }
+        self.complete_again(begin, object, id, &parts, condition).await
+    }
+
+    /// Completes the upload of `parts`, given their numbers and ETags, in place of an object with the ETag `condition`.
+    pub(super) async fn complete_again(
+        &self,
+        begin: &Call,
+        object: Named<'_>,
+        id: &UploadId,
+        parts: &[(u32, String)],
+        condition: Option<HeaderValue>,
+    ) -> Result<HeaderMap, Error> {
         let document = Bytes::from(complete_upload_xml(parts.iter().map(|(number, etag)| (*number, etag.as_str()))));
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from(document.len()));

@@ -6,15 +6,14 @@ use http::{Method, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::format::envelope;
 use crate::s3::xml::acl_grants;
 use crate::storage::{StorageError, StorageRequest};
 
-use super::super::Objects;
-use super::super::copy::TAGGING;
+use super::super::copy::{TAGGING, is_object};
 use super::super::error::{Error, WrongAnswer};
 use super::super::service::MAX_DOCUMENT;
 use super::super::source::Source;
+use super::super::{Call, Named, Objects};
 
 const STORAGE_CLASS: &str = "x-amz-storage-class";
 const LOCK_MODE: &str = "x-amz-object-lock-mode";
@@ -22,13 +21,13 @@ const RETAIN_UNTIL: &str = "x-amz-object-lock-retain-until-date";
 const LEGAL_HOLD: &str = "x-amz-object-lock-legal-hold";
 
 /// What goes along.
-pub(super) struct Carried {
+pub(in crate::object) struct Carried {
     /// As headers of an upload.
-    pub(super) headers: HeaderMap,
+    pub(in crate::object) headers: HeaderMap,
     /// Until when the object is locked, or by what.
-    pub(super) locked_until: Option<String>,
+    pub(in crate::object) locked_until: Option<String>,
     /// The storage server did not tell the ACL.
-    pub(super) without_acl: bool,
+    pub(in crate::object) without_acl: bool,
 }
 
 impl Objects {
@@ -43,16 +42,34 @@ impl Objects {
         Ok(carried)
     }
 
+    /// What goes along with an object that has no envelope, of which these are the storage server's headers.
+    pub(in crate::object) async fn carried_unencrypted(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        storage: &HeaderMap,
+    ) -> Result<Carried, Error> {
+        let mut carried = of_headers(storage);
+        let (tags, acl) = try_join(self.tags_at(call, object, None), self.acl_at(call, object, None)).await?;
+        carried.headers.extend(tags.map(|tags| (TAGGING, tags)));
+        carried.without_acl = acl.is_none();
+        carried.headers.extend(acl.unwrap_or_default());
+        Ok(carried)
+    }
+
     /// The ACL of `source` as headers, empty if it says nothing; `None` if the storage server does not tell it.
     async fn acl_of(&self, source: &Source<'_>) -> Result<Option<HeaderMap>, Error> {
-        let (bucket, key) = (source.named.bucket.physical, source.named.key.as_str());
-        let mut request = StorageRequest::object(Method::GET, bucket, key).flag("acl");
-        if let Some(version) = source.asked_version() {
+        self.acl_at(source.call(), source.named, source.asked_version()).await
+    }
+
+    async fn acl_at(&self, call: &Call, object: Named<'_>, version: Option<&str>) -> Result<Option<HeaderMap>, Error> {
+        let mut request = StorageRequest::object(Method::GET, object.bucket.physical, object.key.as_str()).flag("acl");
+        if let Some(version) = version {
             request = request.query("versionId", version);
         }
-        let response = match self.send(source.call(), request).await?.checked().await {
+        let response = match self.send(call, request).await?.checked().await {
             // A server that does not know of ACLs may give the object itself.
-            Ok(response) if response.headers.contains_key(envelope::HEADER) => return Ok(Some(HeaderMap::new())),
+            Ok(response) if is_object(&response.headers) => return Ok(Some(HeaderMap::new())),
             Ok(response) => response,
             Err(StorageError::Refused(refusal)) if is_without_acls(refusal.status, refusal.code.as_deref()) => {
                 return Ok(Some(HeaderMap::new()));

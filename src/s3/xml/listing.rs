@@ -32,8 +32,43 @@ impl Listing {
     }
 }
 
+/// An entry that has a size: key, as the listing writes it, ETag and size, all as stored.
+pub(crate) type SizedEntry = (String, String, u64);
+
+/// The entries of a listing that have a size, in its order.
+///
+/// # Errors
+/// [`XmlError`] if it is another document, malformed, or has an entry with two sizes, or one that is no number.
+pub fn sized_entries(body: &[u8], listing: Listing) -> Result<Vec<SizedEntry>, XmlError> {
+    let mut entries = Vec::new();
+    let mut entry: (String, String, Option<u64>) = Default::default();
+    walk(body, |node| {
+        let (Node::Open { path, .. } | Node::Close { path, .. } | Node::Leaf { path, .. }) = &node;
+        check_root(path, listing.root())?;
+        match node {
+            Node::Leaf { path: [_, parent, name], text, .. } if listing.entries().contains(&parent.as_str()) => {
+                match name.as_str() {
+                    "Key" => text.clone_into(&mut entry.0),
+                    "ETag" => text.clone_into(&mut entry.1),
+                    "Size" if entry.2.is_some() => return Err(XmlError::Element("Size")),
+                    "Size" => entry.2 = Some(text.trim().parse().map_err(|_| XmlError::Value("Size"))?),
+                    _ => {}
+                }
+            }
+            Node::Close { path: [_, parent], .. } if listing.entries().contains(&parent.as_str()) => {
+                if let (key, etag, Some(size)) = std::mem::take(&mut entry) {
+                    entries.push((key, etag, size));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
 /// Rewrites a listing: `Name` becomes the logical bucket; each entry's `Size` (bytes of ciphertext) becomes what `size`
-/// makes of it (bytes of plaintext), its `ETag` the one that clients see; `ChecksumAlgorithm` and `ChecksumType`, which
+/// makes of it (bytes of plaintext), given how many entries with a size came before, its `ETag` the one that clients see; `ChecksumAlgorithm` and `ChecksumType`, which
 /// speak of ciphertext, go. Everything else stays: `Owner`, `RestoreStatus`, `StorageClass`, version ids, and all names,
 /// percent-encoded or not, as the client asked for them.
 ///
@@ -43,8 +78,9 @@ pub fn rewrite_listing(
     body: &[u8],
     listing: Listing,
     bucket: &LogicalBucket,
-    size: impl Fn(u64) -> u64,
+    size: impl Fn(usize, u64) -> u64,
 ) -> Result<Vec<u8>, XmlError> {
+    let mut sizes = 0;
     rewrite(body, listing.root(), |path, text| {
         let (entry, name) = match path {
             [_, name] => (None, name.as_str()),
@@ -55,7 +91,8 @@ pub fn rewrite_listing(
             (None, "Name") => Edit::Replace(bucket.as_str().to_owned()),
             (Some(_), "Size") => {
                 let stored: u64 = text.trim().parse().map_err(|_| XmlError::Value("Size"))?;
-                Edit::Replace(size(stored).to_string())
+                sizes += 1;
+                Edit::Replace(size(sizes - 1, stored).to_string())
             }
             (Some(_), "ETag") => Edit::Replace(etag::client_from_storage(text.trim())),
             (Some(_), "ChecksumAlgorithm" | "ChecksumType") => Edit::Drop,

@@ -20,7 +20,7 @@ const AWS_V2: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 
 fn rewritten(body: &str) -> Result<String, XmlError> {
     let bucket = LogicalBucket::new("records").expect("a bucket name");
-    let xml = rewrite_listing(body.as_bytes(), Listing::Objects, &bucket, |stored| stored.saturating_sub(1000))?;
+    let xml = rewrite_listing(body.as_bytes(), Listing::Objects, &bucket, |_, stored| stored.saturating_sub(1000))?;
     Ok(String::from_utf8(xml).expect("we write UTF-8"))
 }
 
@@ -68,7 +68,7 @@ const AWS_VERSIONS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 #[test]
 fn listings_of_versions_keep_delete_markers_names_and_places() {
     let bucket = LogicalBucket::new("records").expect("a bucket name");
-    let rewritten = |body: &str, listing| rewrite_listing(body.as_bytes(), listing, &bucket, |stored| stored - 4);
+    let rewritten = |body: &str, listing| rewrite_listing(body.as_bytes(), listing, &bucket, |_, stored| stored - 4);
     let shown = String::from_utf8(rewritten(AWS_VERSIONS, Listing::Versions).expect("a listing")).expect("UTF-8");
     let same = |text: &str| text.lines().map(str::trim_start).collect::<String>();
     let expected = same(AWS_VERSIONS)
@@ -120,7 +120,7 @@ fn answers_that_are_not_the_listing_asked_for_are_refused() {
     }
     let bucket = LogicalBucket::new("records").expect("a bucket name");
     let not_utf8 = b"<ListBucketResult><Name>\xff</Name></ListBucketResult>";
-    assert!(matches!(rewrite_listing(not_utf8, Listing::Objects, &bucket, |size| size), Err(XmlError::NotUtf8(_))));
+    assert!(matches!(rewrite_listing(not_utf8, Listing::Objects, &bucket, |_, size| size), Err(XmlError::NotUtf8(_))));
 }
 
 #[test]
@@ -323,7 +323,7 @@ proptest::proptest! {
 fn read_everything(body: &[u8]) {
     let bucket = LogicalBucket::new("records").expect("a bucket name");
     for (listing, root) in [(Listing::Objects, "ListBucketResult"), (Listing::Versions, "ListVersionsResult")] {
-        if let Ok(xml) = rewrite_listing(body, listing, &bucket, |size| size) {
+        if let Ok(xml) = rewrite_listing(body, listing, &bucket, |_, size| size) {
             expect_root(&xml, root).expect("what we write is well-formed");
         }
     }

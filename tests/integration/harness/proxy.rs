@@ -15,7 +15,7 @@ use claviger::net::listener::{DrainReport, ListenerLimits};
 use claviger::net::tls::{IdentityFiles, server_config};
 use claviger::object::Objects;
 use claviger::object::access::{Anonymous, BucketPattern, Client, Grant};
-use claviger::object::bucket::{BucketRule, Buckets, KeyRule};
+use claviger::object::bucket::{BucketRule, Buckets, KeyRule, Unencrypted};
 use claviger::object::state::StateBucket;
 use claviger::proxy::access_log::AccessLog;
 use claviger::proxy::{Front, FrontSettings};
@@ -60,7 +60,8 @@ pub(crate) fn everything() -> Vec<Grant> {
 }
 
 pub(crate) fn key_rule(name: &str) -> KeyRule {
-    KeyRule { kek: kek(name), further_keks: Vec::new(), former_keks: Vec::new(), accept_writers: vec![domain("us")] }
+    let (kek, accept_writers) = (kek(name), vec![domain("us")]);
+    KeyRule { kek, further_keks: Vec::new(), former_keks: Vec::new(), accept_writers, unencrypted: Unencrypted::Refuse }
 }
 
 pub(crate) fn domain(region: &str) -> WriterDomain {

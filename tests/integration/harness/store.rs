@@ -33,6 +33,7 @@ mod versions;
 
 use lies::{Quirks, Traffic};
 pub(crate) use multipart::{Piece, Uploading};
+pub(crate) use objects::etag_of;
 
 pub(crate) const ACCESS_KEY: &str = "STOREKEY";
 pub(crate) const SECRET: &str = "the secret that the proxy has for the storage server";

@@ -3,7 +3,7 @@
 use claviger::object::renewal::Choice;
 use http::Method;
 
-use super::{MANNER, PART, re_encrypt, re_encrypt_with, rebind, upload};
+use super::{AT_ONCE, IN_PARTS, MANNER, PART, re_encrypt, re_encrypt_by, re_encrypt_with, rebind, upload};
 use crate::harness::proxy::workbench;
 use crate::harness::store::{Instead, Seen};
 use crate::harness::{BUCKET, Reply, Setup, World, noise};
@@ -61,12 +61,18 @@ fn writes(world: &World) -> Vec<Seen> {
 
 #[tokio::test]
 async fn all_of_it_stands_in_the_request_that_writes_anew() {
+    for limit in [AT_ONCE, IN_PARTS] {
+        it_stands_in_the_request(limit).await;
+    }
+}
+
+async fn it_stands_in_the_request(limit: u64) {
     let world = World::new().await;
     world.s3.put(BUCKET, "single", noise(70_000, 1)).await.ok();
     upload(&world.s3, "parts", None, &[(1, PART), (2, 5)]).await;
     knows(&world, || Reply::xml(200, ACL));
     world.store.take_log();
-    assert_eq!(re_encrypt(&world.store, Choice::default()).await.counts(), (2, 0, 0, 0));
+    assert_eq!(re_encrypt_by(&world.store, Choice::default(), limit).await.counts(), (2, 0, 0, 0));
     let writes = writes(&world);
     assert_eq!(writes.len(), 2);
     assert_carried(&writes, "a%20b=1%262");

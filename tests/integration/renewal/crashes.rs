@@ -2,12 +2,12 @@
 
 use claviger::object::renewal::Choice;
 
-use super::{MANNER, PART, fresh, re_encrypt, rebind, upload};
+use super::{AT_ONCE, IN_PARTS, MANNER, PART, fresh, re_encrypt, re_encrypt_by, rebind, upload};
 use crate::harness::proxy::workbench;
 use crate::harness::store::Instead;
 use crate::harness::{BUCKET, Reply, Setup, World, noise};
 
-async fn killed_at_each_step(served: bool) {
+async fn killed_at_each_step(served: bool, limit: u64) {
     for k in 0.. {
         let world = World::new().await;
         let single = noise(100_000, 1);
@@ -16,14 +16,14 @@ async fn killed_at_each_step(served: bool) {
         let leaked = super::envelope(&world.store, BUCKET, "a").branch().id;
         let choice = || Choice { branch: Some(leaked), ..Choice::default() };
         world.store.dies_at(k, served);
-        let report = re_encrypt(&world.store, choice()).await;
+        let report = re_encrypt_by(&world.store, choice(), limit).await;
         let died = !report.through || report.done < 2;
         world.store.honest();
         let s3 = fresh(&world).await;
         for (key, body) in [("a", &single), ("b", &parts)] {
             assert!(s3.get(BUCKET, key).await.ok().body == *body, "{k}: {key}");
         }
-        let report = re_encrypt(&world.store, choice()).await;
+        let report = re_encrypt_by(&world.store, choice(), limit).await;
         assert!(report.through && report.found.is_empty() && report.overtaken == 0, "{k}: {report:?}");
         let s3 = fresh(&world).await;
         for (key, body) in [("a", &single), ("b", &parts)] {
@@ -31,7 +31,7 @@ async fn killed_at_each_step(served: bool) {
             assert_ne!(super::envelope(&world.store, BUCKET, key).branch().id, leaked, "{k}: {key}");
         }
         if !died {
-            assert!(k > 15, "it takes more steps than {k}");
+            assert!(k > 10, "it takes more steps than {k}");
             return;
         }
     }
@@ -39,12 +39,14 @@ async fn killed_at_each_step(served: bool) {
 
 #[tokio::test]
 async fn killed_before_each_request() {
-    killed_at_each_step(false).await;
+    killed_at_each_step(false, AT_ONCE).await;
+    killed_at_each_step(false, IN_PARTS).await;
 }
 
 #[tokio::test]
 async fn killed_after_each_request() {
-    killed_at_each_step(true).await;
+    killed_at_each_step(true, AT_ONCE).await;
+    killed_at_each_step(true, IN_PARTS).await;
 }
 
 async fn rebinding_killed_at_each_step(served: bool, copies: (bool, u64)) {

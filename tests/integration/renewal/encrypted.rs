@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use claviger::names::KekVersion;
 use claviger::object::renewal::{Choice, Manner};
 
-use super::{MANNER, envelope, fresh, objects_of_each_kind, re_encrypt, re_encrypt_with, seen, upload};
+use super::{
+    AT_ONCE, IN_PARTS, MANNER, envelope, fresh, objects_of_each_kind, re_encrypt, re_encrypt_by, re_encrypt_with, seen,
+    upload,
+};
 use crate::customer_keys::{KEY, keyed};
 use crate::harness::custodian::{kek, shared_in};
 use crate::harness::proxy::{bucket_rule, domain, key_rule, workbench};
@@ -13,6 +16,12 @@ use crate::harness::{BUCKET, STATE, Seen, Setup, World, noise};
 
 #[tokio::test]
 async fn clients_see_the_same_objects_under_other_keys() {
+    for limit in [AT_ONCE, IN_PARTS] {
+        the_same_objects_under_other_keys(limit).await;
+    }
+}
+
+async fn the_same_objects_under_other_keys(limit: u64) {
     let world = World::new().await;
     let written = objects_of_each_kind(&world.s3).await;
     let mut before = Vec::new();
@@ -21,8 +30,11 @@ async fn clients_see_the_same_objects_under_other_keys() {
         assert!(seen[0].2 == *body, "{key}");
         before.push((seen, envelope, world.store.object(BUCKET, key).expect("there").body));
     }
-    let report = re_encrypt(&world.store, Choice::default()).await;
+    world.store.take_log();
+    let report = re_encrypt_by(&world.store, Choice::default(), limit).await;
     assert_eq!(report.counts(), (written.len() as u64, 0, 0, 0), "{report:?}");
+    let uploads = world.store.take_log().iter().filter(|seen| seen.has("uploads")).count();
+    assert_eq!(uploads, if limit == AT_ONCE { 0 } else { 2 });
     assert_eq!(report.bytes, written.iter().map(|(_, body)| body.len() as u64).sum::<u64>());
     assert!(world.store.uploads().is_empty());
     let s3 = fresh(&world).await;
@@ -43,7 +55,7 @@ async fn clients_see_the_same_objects_under_other_keys() {
 async fn nothing_is_left_in_the_state_bucket_but_branch_keys() {
     let world = World::new().await;
     upload(&world.s3, "parts", None, &[(1, super::PART), (2, 7)]).await;
-    re_encrypt(&world.store, Choice::default()).await.counts();
+    re_encrypt_by(&world.store, Choice::default(), IN_PARTS).await.counts();
     // Of the client's completed upload the record stays for a while, so that its completion can be repeated.
     let uploads = || world.store.keys(STATE).iter().filter(|key| key.starts_with("upload/")).count();
     crate::harness::until("the client's parts go", || uploads() == 1).await;
@@ -166,6 +178,12 @@ async fn objects_under_customer_keys_are_told_and_left() {
 
 #[tokio::test]
 async fn what_is_damaged_is_found_and_left() {
+    for limit in [AT_ONCE, IN_PARTS] {
+        damaged_objects_are_found_and_left(limit).await;
+    }
+}
+
+async fn damaged_objects_are_found_and_left(limit: u64) {
     let world = World::new().await;
     let written = objects_of_each_kind(&world.s3).await;
     let spoil = |key: &str, at: usize| {
@@ -191,7 +209,7 @@ async fn what_is_damaged_is_found_and_left() {
     let before = |key: &str| world.store.object(BUCKET, key).map(|stored| (stored.headers, stored.body));
     let damaged = ["a/one", "a/segment", "b/long & ö", "c/parts", "c/short"];
     let stood = damaged.map(before);
-    let report = re_encrypt(&world.store, Choice::default()).await;
+    let report = re_encrypt_by(&world.store, Choice::default(), limit).await;
     let mut found: Vec<&str> = report.found.iter().map(|(key, _)| key.as_str()).collect();
     found.sort_unstable();
     assert_eq!(found, damaged, "{report:?}");

@@ -7,7 +7,7 @@ use claviger::object::heeding::Heeded;
 use claviger::object::renewal::Choice;
 use http::Method;
 
-use super::{PART, fresh, re_encrypt, rebind, upload};
+use super::{AT_ONCE, IN_PARTS, PART, fresh, re_encrypt, re_encrypt_by, rebind, upload};
 use crate::harness::proxy::workbench;
 use crate::harness::store::{Instead, Seen};
 use crate::harness::{BUCKET, Reply, Setup, World, noise};
@@ -41,7 +41,7 @@ async fn comes_before_the_write(world: &World, key: &'static str, newcomer: bool
 #[tokio::test]
 async fn what_is_written_or_deleted_meanwhile_stays_so() {
     for newcomer in [true, false] {
-        for in_parts in [true, false] {
+        for (in_parts, limit) in [(true, AT_ONCE), (true, IN_PARTS), (false, AT_ONCE)] {
             let world = World::new().await;
             if in_parts {
                 upload(&world.s3, "contested", None, &[(1, PART), (2, 5)]).await;
@@ -49,7 +49,7 @@ async fn what_is_written_or_deleted_meanwhile_stays_so() {
                 world.s3.put(BUCKET, "contested", noise(100_000, 1)).await.ok();
             }
             comes_before_the_write(&world, "contested", newcomer).await;
-            let report = re_encrypt(&world.store, Choice::default()).await;
+            let report = re_encrypt_by(&world.store, Choice::default(), limit).await;
             assert_eq!(report.counts(), (0, 0, 1, 0), "{newcomer} {in_parts} {report:?}");
             let read = fresh(&world).await.get(BUCKET, "contested").await;
             if newcomer {

@@ -1,0 +1,181 @@
+//! `claviger migrate`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::jobs::{self, JobFlags};
+use super::re_encrypt::Stopped;
+use super::{Bad, Usage, asked_to_end, runtime};
+use crate::maintenance::job::Finding;
+use crate::maintenance::migrate::{Ended, Migrate, PAUSE};
+use crate::maintenance::progress::Progress;
+use crate::object::unencrypted::Pages;
+
+/// Most findings in a report.
+const MOST_FINDINGS: usize = 1_000;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The bucket
+    #[arg(value_name = "BUCKET")]
+    bucket: String,
+    #[command(flatten)]
+    job: JobFlags,
+    /// Seal the manifest, and encrypt nothing yet
+    #[arg(long)]
+    manifest_only: bool,
+    /// In the end find old versions that are not encrypted, which cannot be replaced: they have to be deleted
+    #[arg(long)]
+    versions: bool,
+    #[command(flatten)]
+    stopped: Stopped,
+}
+
+/// The process was asked to end before the job was through.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; run the same command again to go on")]
+pub(super) struct Interrupted;
+
+/// A run, and what it tells in the end.
+struct Run {
+    job: Migrate,
+    arguments: Arguments,
+    progress: Progress,
+    findings: Vec<(String, Option<String>, String)>,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<()> {
+    runtime()?.block_on(migrate(arguments))
+}
+
+async fn migrate(arguments: Arguments) -> Result<()> {
+    let (bucket, prefix) = jobs::target(&arguments.bucket)?;
+    if !prefix.is_empty() {
+        return Err(Usage("a bucket is migrated as a whole: name it without a prefix".to_owned()).into());
+    }
+    let end = asked_to_end()?;
+    let bench = jobs::prepare(&arguments.job).await?;
+    let objects = Arc::clone(&bench.objects);
+    objects.check_migrating(&bucket).map_err(|error| Usage(error.to_string()))?;
+    let writes = !arguments.job.dry_run && !arguments.manifest_only;
+    let conditional = arguments.stopped.manner(&objects, !writes).await?.conditional;
+    let concurrency = usize::from(arguments.job.concurrency);
+    let (remaining, without_acl) = Default::default();
+    let who = jobs::who();
+    let job = Migrate { objects, who, bucket, concurrency, conditional, pause: PAUSE, remaining, without_acl };
+    let mut run = Run { job, arguments, progress: Progress::default(), findings: Vec::new() };
+    let begun = Instant::now();
+    let complete = tokio::select! {
+        complete = run.go() => complete?,
+        () = end => return Err(Interrupted.into()),
+    };
+    run.report(begun, complete);
+    if complete && run.findings.is_empty() { Ok(()) } else { Err(Bad.into()) }
+}
+
+impl Run {
+    /// Whether nothing is left to do.
+    async fn go(&mut self) -> Result<bool> {
+        let Some(pages) = self.pages().await? else { return Ok(true) };
+        let (json, bucket) = (self.arguments.job.json, self.job.bucket.clone());
+        if !json && pages.head.done {
+            println!(
+                "the manifest is closed already; with --restart, a new one is sealed of what is not encrypted now"
+            );
+        } else if !json {
+            println!("the manifest lists {} objects of {bucket} that are not encrypted", pages.head.entries);
+        }
+        if self.arguments.manifest_only {
+            return Ok(true);
+        }
+        let mut ended = Ended::Closed;
+        if !pages.head.done {
+            let findings = &mut self.findings;
+            ended = self.job.run(pages, &self.progress, |finding| note(findings, finding, json)).await?;
+        }
+        if self.arguments.versions {
+            let findings = &mut self.findings;
+            self.job.find_old_versions(|finding| note(findings, finding, json)).await?;
+        }
+        if !json {
+            println!("{}", advice(ended));
+        }
+        Ok(ended != Ended::Failed)
+    }
+
+    /// The manifest to go through, which is sealed if there is none; `None` when nothing is to be encrypted.
+    async fn pages(&mut self) -> Result<Option<Pages>> {
+        let (job, flags) = (&self.job, &self.arguments.job);
+        let before = job.objects.manifest(&job.bucket).await?;
+        if let Some(pages) = before.as_ref().filter(|_| !flags.restart && !flags.dry_run) {
+            return Ok(Some(pages.clone()));
+        }
+        let entries = job.find(&self.progress).await?;
+        if flags.dry_run {
+            if !flags.json {
+                entries.iter().for_each(|entry| println!("{} ({} bytes, ETag {})", entry.key, entry.size, entry.etag));
+            }
+            return Ok(None);
+        }
+        let before = before.as_ref().map(|pages| &pages.head);
+        Ok(Some(job.objects.seal_manifest(&job.bucket, entries, before).await?))
+    }
+
+    fn report(&self, begun: Instant, complete: bool) {
+        let progress = &self.progress;
+        let counters = [
+            ("listed", &progress.listed),
+            ("done", &progress.done),
+            ("skipped", &progress.skipped),
+            ("overtaken", &progress.overtaken),
+            ("failed", &progress.failed),
+            ("bytes", &progress.bytes),
+        ];
+        if !self.arguments.job.json {
+            let counts = counters.map(|(name, counter)| format!("{} {name}", Progress::of(counter)));
+            println!("{}", counts.join(", "));
+            self.job.notes().iter().for_each(|note| println!("{note}"));
+            return;
+        }
+        let findings: Vec<_> = self
+            .findings
+            .iter()
+            .take(MOST_FINDINGS)
+            .map(|(key, version, error)| json!({ "key": key, "version": version, "error": error }))
+            .collect();
+        let mut report = json!({
+            "job": "migrate", "bucket": self.job.bucket.as_str(), "prefix": "", "findings": findings,
+            "seconds": begun.elapsed().as_secs(), "complete": complete,
+        });
+        for (name, counter) in counters {
+            report[name] = Progress::of(counter).into();
+        }
+        println!("{report}");
+    }
+}
+
+/// Keeps what was found, and shows it.
+fn note(findings: &mut Vec<(String, Option<String>, String)>, finding: Finding, json: bool) {
+    let Finding { key, version, error } = finding;
+    let error = format!("{:#}", anyhow::Error::from(error));
+    if !json {
+        let version = version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
+        println!("{key}{version}: {error}");
+    }
+    findings.push((key, version, error));
+}
+
+fn advice(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Closed => {
+            "nothing that the manifest listed is left unencrypted, and it is closed; set unencrypted = \"refuse\" for this \
+             bucket, and restart the proxies"
+        }
+        Ended::Failed => "objects failed; the manifest stays open: run the command again",
+        Ended::Elsewhere => "another run of this job was through first, or sealed a new manifest",
+    }
+}
