@@ -29,6 +29,7 @@ mod re_encrypt;
 mod rebind;
 mod revoke;
 mod unseal;
+mod verify;
 mod vote;
 mod wiring;
 
@@ -105,6 +106,8 @@ enum Command {
     /// Make, show, rotate and switch off the custodian's keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Read and authenticate what is stored in a bucket, and say what is damaged
+    Verify(verify::Arguments),
     /// Keep branch keys on the newest version of their keys, and their directory whole
     Maintain(maintain::Arguments),
     /// Show what waits for the approval of officers
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => audit::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Key(command) => key::run(&command),
+        Command::Verify(arguments) => verify::run(arguments),
         Command::Maintain(arguments) => maintain::run(&arguments),
         Command::Proposals(arguments) => proposals::run(&arguments),
         Command::Approve(arguments) => vote::run(&arguments, Verb::Approve),
@@ -194,7 +198,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Bad>() {
         return ExitCode::FAILURE;
     }
-    if error.is::<migrate::Interrupted>() {
+    if error.is::<jobs::Interrupted>() {
         eprintln!("claviger: {error:#}");
         return ExitCode::from(4);
     }

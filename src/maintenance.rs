@@ -12,4 +12,5 @@ pub mod progress;
 pub mod re_encrypt;
 pub mod rebind;
 pub mod renewing;
+pub mod verify;
 pub mod work;

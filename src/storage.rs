@@ -9,6 +9,7 @@
 //! an error: what fails on our side is never committed by the storage server.
 
 mod error;
+mod pace;
 mod request;
 mod response;
 mod retry;
@@ -22,6 +23,7 @@ use http::Response;
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::Instant;
 
+use self::pace::Pace;
 use self::request::Outline;
 use self::upload::Upload;
 use crate::net::client::{HttpClient, ResponseBody};
@@ -57,6 +59,7 @@ struct Inner {
     client: HttpClient<Upload>,
     settings: StorageSettings,
     credentials: Credentials,
+    pace: Pace,
 }
 
 impl Storage {
@@ -68,12 +71,18 @@ impl Storage {
     pub fn new(settings: StorageSettings, credentials: Credentials) -> Result<Self, SettingsError> {
         settings.check()?;
         let client = HttpClient::new(client_config(&settings.tls)?, &settings.client);
-        Ok(Self { inner: Arc::new(Inner { client, settings, credentials }) })
+        let pace = Pace::new(settings.requests_max_s);
+        Ok(Self { inner: Arc::new(Inner { client, settings, credentials, pace }) })
     }
 
     /// The settings.
     pub fn settings(&self) -> &StorageSettings {
         &self.inner.settings
+    }
+
+    /// Requests sent so far by this client and its clones, each attempt counted.
+    pub fn requests(&self) -> u64 {
+        self.inner.pace.sent()
     }
 
     /// As [`Storage::send_as`], signed with `credentials` or else as the proxy.
@@ -184,6 +193,7 @@ impl Storage {
         credentials: Option<&Credentials>,
         upload: Upload,
     ) -> Result<Response<ResponseBody>, StorageError> {
+        self.inner.pace.turn().await;
         let handle = upload.handle();
         let request = match credentials {
             Some(credentials) => outline.sign(&self.inner.settings.region, credentials, upload)?,

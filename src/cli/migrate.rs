@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::jobs::{self, JobFlags};
+use super::jobs::{self, Interrupted, JobFlags};
 use super::re_encrypt::Stopped;
 use super::{Bad, Usage, asked_to_end, runtime};
 use crate::maintenance::job::Finding;
@@ -25,6 +25,9 @@ pub(super) struct Arguments {
     bucket: String,
     #[command(flatten)]
     job: JobFlags,
+    /// Seal a new manifest of what is not encrypted now, whatever an earlier run left
+    #[arg(long)]
+    restart: bool,
     /// Seal the manifest, and encrypt nothing yet
     #[arg(long)]
     manifest_only: bool,
@@ -34,11 +37,6 @@ pub(super) struct Arguments {
     #[command(flatten)]
     stopped: Stopped,
 }
-
-/// The process was asked to end before the job was through.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted; run the same command again to go on")]
-pub(super) struct Interrupted;
 
 /// A run, and what it tells in the end.
 struct Run {
@@ -111,7 +109,7 @@ impl Run {
     async fn pages(&mut self) -> Result<Option<Pages>> {
         let (job, flags) = (&self.job, &self.arguments.job);
         let before = job.objects.manifest(&job.bucket).await?;
-        if let Some(pages) = before.as_ref().filter(|_| !flags.restart && !flags.dry_run) {
+        if let Some(pages) = before.as_ref().filter(|_| !self.arguments.restart && !flags.dry_run) {
             return Ok(Some(pages.clone()));
         }
         let entries = job.find(&self.progress).await?;

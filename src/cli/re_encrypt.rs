@@ -9,14 +9,11 @@ use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
 use super::jobs::{self, JobFlags};
-use super::wiring::Workbench;
-use super::{Bad, Usage, runtime};
+use super::{Usage, runtime};
 use crate::custodian::approval::json::unhex;
-use crate::maintenance::job::{self, Finding, Scope};
-use crate::maintenance::progress::Progress;
+use crate::maintenance::job::Scope;
 use crate::maintenance::re_encrypt::ReEncrypt;
 use crate::maintenance::renewing::{self, RefusedServer, Tally};
-use crate::maintenance::work::Work;
 use crate::names::{BranchId, KekName, KekVersion};
 use crate::object::Objects;
 use crate::object::renewal::{Choice, Manner};
@@ -85,7 +82,7 @@ async fn re_encrypt(arguments: Arguments) -> Result<()> {
     let choice = Choice { branch, below: kek_version, onto: kek, before_ms: before };
     let work = ReEncrypt { objects, who: jobs::who(), choice, manner, versions, tally: Tally::default() };
     let scope = Scope { bucket, prefix, versions, concurrency: usize::from(flags.concurrency) };
-    carry_out(&bench, &scope, &work, &work.tally).await
+    jobs::carry_out(&flags, &bench, &scope, &work, || work.tally.notes()).await
 }
 
 impl Stopped {
@@ -100,21 +97,6 @@ impl Stopped {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Runs the job, and shows what came of it.
-pub(super) async fn carry_out(bench: &Workbench, scope: &Scope, work: &dyn Work, tally: &Tally) -> Result<()> {
-    let progress = Progress::default();
-    let found = |finding: Finding| {
-        let version = finding.version.map(|version| format!(" version {version}")).unwrap_or_default();
-        println!("{}{version}: {}", finding.key, finding.error);
-    };
-    job::run(&bench.objects, scope, work, &progress, found).await?;
-    let [listed, done, skipped, overtaken, failed] =
-        [&progress.listed, &progress.done, &progress.skipped, &progress.overtaken, &progress.failed].map(Progress::of);
-    println!("{listed} listed, {done} done, {skipped} skipped, {overtaken} overtaken, {failed} failed");
-    tally.notes().iter().for_each(|note| println!("{note}"));
-    if failed > 0 { Err(Bad.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::jobs::{self, JobFlags};
-use super::re_encrypt::{Stopped, carry_out};
+use super::re_encrypt::Stopped;
 use super::{Usage, runtime};
 use crate::maintenance::job::Scope;
 use crate::maintenance::rebind::Rebind;
@@ -42,5 +42,5 @@ async fn rebind(arguments: Arguments) -> Result<()> {
     let (who, tally, keys) = (jobs::who(), Tally::default(), prefix.clone());
     let work = Rebind { objects, who, prefix: keys, from_bucket, from_prefix, manner, tally };
     let scope = Scope { bucket, prefix, versions: false, concurrency: usize::from(flags.concurrency) };
-    carry_out(&bench, &scope, &work, &work.tally).await
+    jobs::carry_out(&flags, &bench, &scope, &work, || work.tally.notes()).await
 }

@@ -77,12 +77,8 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 /// What carries out operations on objects, without anybody who asks for them.
 pub(super) struct Workbench {
     pub(super) objects: Arc<Objects>,
-    /// The state bucket.
-    pub(super) state: StateBucket,
     /// The client of the storage server, which signs as the proxy.
     pub(super) storage: Storage,
-    /// The client of the custodian.
-    pub(super) transit: Arc<Transit>,
     watching: Option<Watching>,
 }
 
@@ -101,8 +97,8 @@ async fn workbench(
     let directory = Arc::new(state.clone());
     let keys = BranchKeys::new(Arc::clone(&transit) as Arc<dyn Custodian>, directory, leases.clone(), writer);
     let watching = watch(custodian, leases, &transit, &keys).await?;
-    let objects = Arc::new(Objects::new(storage.clone(), keys, buckets, state.clone()));
-    Ok(Workbench { objects, state, storage, transit, watching })
+    let objects = Arc::new(Objects::new(storage.clone(), keys, buckets, state));
+    Ok(Workbench { objects, storage, watching })
 }
 
 /// The clients of custodian and state bucket alone.
@@ -127,7 +123,7 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
     log_start(&config, listener.local_addr()?);
     let Config { proxy, storage, custodian: section, leases, buckets, clients, anonymous, audit, .. } = config;
     let access_log = audit.map(access_log).transpose()?;
-    let Workbench { objects, storage, watching, .. } =
+    let Workbench { objects, storage, watching } =
         workbench(storage, &section, &leases, buckets, proxy.writer, transit).await?;
     let settings = FrontSettings {
         clients,

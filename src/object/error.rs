@@ -14,6 +14,7 @@ use crate::s3::conditions::ConditionError;
 use crate::s3::xml::XmlError;
 use crate::storage::{Refusal, StorageError};
 
+use super::answer::ReadFailure;
 use super::attributes::AttributesError;
 use super::copy::CopyError;
 use super::multipart::{ChecksumChoiceError, CompleteError};
@@ -28,6 +29,9 @@ pub enum Error {
     /// No grant of the client covers it.
     #[error("the client has no grant for this operation on this bucket")]
     Denied,
+    /// What was read broke off before its end: not as it was written, or not to be had.
+    #[error("what is stored could not be read to its end")]
+    CutOff(#[source] ReadFailure),
     /// A preflight request that does not say from where, or for what.
     #[error("a preflight request says Origin and Access-Control-Request-Method")]
     Preflight,
@@ -186,7 +190,7 @@ impl Error {
     }
 
     /// Whether the storage server refused with this status.
-    pub(super) fn is_status(&self, status: StatusCode) -> bool {
+    pub(crate) fn is_status(&self, status: StatusCode) -> bool {
         self.refusal().is_some_and(|refusal| refusal.status == status)
     }
 

@@ -155,6 +155,8 @@ pub struct StorageSettings {
     pub server_side_copy: bool,
     /// Most stored bytes that the server copies in one request (AWS: 5 GiB). Larger objects are copied in pieces.
     pub copy_limit_bytes: u64,
+    /// Most requests in a second, each attempt counted; `None`: as fast as it goes.
+    pub requests_max_s: Option<u32>,
 }
 
 impl StorageSettings {
@@ -171,6 +173,7 @@ impl StorageSettings {
             metadata_limit_bytes: 2048,
             server_side_copy: true,
             copy_limit_bytes: 5 << 30,
+            requests_max_s: None,
         }
     }
 

@@ -76,10 +76,16 @@ class Deployment:
         command = [self.binary, "proxy", "--config", self.dir / "proxy.toml"]
         self.proxy = Process("proxy", command, self.home, clean_environment(self.home, CLAVIGER_LOG="info"))
         self.proxy.wait_until(lambda: "the proxy serves" in self.proxy.log_tail(), "line that says it serves")
+        return self.client(self.proxy_port)
+
+    def credentials(self):
+        """The first application's access key and secret key."""
         access_key = re.search(r'(?m)^access_key = "(CLAV.*)"', (self.dir / "proxy.toml").read_text())[1]
-        secret_key = (self.dir / "secrets/client.key").read_text().strip()
-        ca = str(self.dir / "certs/ca.crt")
-        return targets.s3_client(f"https://localhost:{self.proxy_port}", access_key, secret_key, ca=ca)
+        return access_key, (self.dir / "secrets/client.key").read_text().strip()
+
+    def client(self, port):
+        """boto3's client of the proxy at `port`, as the first application."""
+        return targets.s3_client(f"https://localhost:{port}", *self.credentials(), ca=str(self.dir / "certs/ca.crt"))
 
     def gated(self, *arguments, who="alice"):
         """Runs what needs two more officers; gives the proposal's id."""
