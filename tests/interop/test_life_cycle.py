@@ -23,8 +23,7 @@ def made(folder, weed, name):
     """A deployment with waits that a test can sit out."""
     deployment = Deployment(folder, (weed.url, weed.access_key, weed.secret_key))
     deployment.edit("proxy.toml", r'state_bucket = ".*"', f'state_bucket = "{name}-state"')
-    with open(deployment.dir / "custodian.toml", "a", encoding="utf-8") as file:
-        file.write("\n[keys]\nretire_wait_s = 2\ninsecure_destroy_wait_s = 2\n")
+    deployment.edit("custodian.toml", "destroy_wait_days = 30", "insecure_destroy_wait_s = 2\nretire_wait_s = 2")
     deployment.config = ["--config", deployment.dir / "proxy.toml"]
     deployment.start_custodian()
     deployment.must("key", "create", "records")
@@ -131,7 +130,7 @@ def test_a_version_is_rotated_out_retired_and_destroyed_while_applications_work(
         time.sleep(1)
         later = [f"second/{index:05}" for index in range(200)]
         each(later, lambda key: put(deployment.s3, bucket, key))
-        shown = deployment.json("inspect", f"{bucket}/{later[-1]}")
+        shown = deployment.json("inspect", f"{bucket}/{later[-1]}", *deployment.config)
         assert shown["kek_version"] == 2, shown
         early = deployment.run("key", "retire", "records", "--before", "v2", *deployment.config)
         assert early.returncode == 1 and "rewrap" in early.stderr, early.stderr
@@ -149,7 +148,7 @@ def test_a_version_is_rotated_out_retired_and_destroyed_while_applications_work(
         approved(deployment, "key", "destroy", "records:v1")
         time.sleep(3)
         approved(deployment, "key", "destroy", "records:v1")
-        assert "records" in deployment.must("key", "certificate", "records")
+        assert "records" in deployment.must("key", "certificate", "records:v1")
         fresh = another_proxy(deployment)
         assert all(each(everything, lambda key: right(fresh.s3, bucket, key)))
         fresh.terminate()
@@ -237,14 +236,18 @@ def test_the_disaster_drill(tenants, weed):
     tenants.proxy.terminate()
     tenants.custodian.kill()
     shutil.rmtree(tenants.dir / "custodian")
+    (tenants.dir / "custodian").mkdir()
     shutil.rmtree(tenants.home / "shares")
     tenants.must("custodian", "init", "--config", tenants.dir / "custodian.toml", "--shares-to", tenants.home / "shares")
     tenants.shares = sorted((tenants.home / "shares").iterdir())
     tenants.start_custodian()
     identities = [flag for identity, _ in officers[:2] for flag in ("--identity", identity)]
+    proposal = tenants.gated("key", "restore", backup, *identities)
+    for who in ("bob", "carol"):
+        tenants.must("approve", proposal, who=who)
     alone = tenants.run("key", "restore", backup, *identities[:2])
-    assert alone.returncode == 1, "one officer's share is not enough"
-    approved(tenants, "key", "restore", backup, *identities)
+    assert alone.returncode == 1, f"one officer's share is not enough\n{alone.stdout}{alone.stderr}"
+    tenants.must("key", "restore", backup, *identities)
     tenants.s3 = tenants.start_proxy()
     assert all(each(keys, lambda key: right(tenants.s3, bucket, key)))
     assert needed(tenants), "the ledger came back, too"
