@@ -14,7 +14,7 @@ import target as targets
 from deployment import Deployment
 from servers import clean_environment, tool
 
-BUCKET = "records"
+BUCKET = "filled-without-the-proxy"
 MIB = 1 << 20
 
 
