@@ -119,6 +119,13 @@ impl BranchId {
         Self(bytes)
     }
 
+    /// Reads 32 lower-case hexadecimal digits, as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let digits = (text.len() == 32 && text.bytes().all(digit)).then_some(text)?;
+        u128::from_str_radix(digits, 16).ok().map(|number| Self(number.to_be_bytes()))
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -166,6 +173,18 @@ impl Purpose {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_branch_key_is_read_as_it_is_shown() {
+        let id = BranchId::from_bytes(*b"\0\x01\xfebranch-key-id");
+        assert_eq!(BranchId::parse(&id.to_string()), Some(id));
+        let (shown, long) = (id.to_string(), format!("0{id}"));
+        for other in
+            [&shown[1..], &shown.to_uppercase(), &shown.replacen('0', "+", 1), &shown.replacen('0', " ", 1), &long, ""]
+        {
+            assert_eq!(BranchId::parse(other), None, "{other:?}");
+        }
+    }
 
     #[test]
     fn names_keep_their_forms() {

@@ -8,7 +8,6 @@ use clap::Args;
 use super::key::mover;
 use super::{Bad, ConfigFile, asked_to_end, runtime, start_logs};
 use crate::maintenance::keys::{KeyMover, KeyOptions};
-use crate::maintenance::progress::Progress;
 use crate::names::KekName;
 
 #[derive(Args)]
@@ -61,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 /// One KEK: rewrapped if something needs an older version, and all that is missing in the directory written again.
 async fn one(mover: &KeyMover, kek: &KekName) -> bool {
     let options = KeyOptions { repair: true, dry_run: false };
-    let moved = mover.rewrap(kek, options, &Progress::default()).await;
+    let moved = mover.rewrap(kek, options).await;
     match moved.with_context(|| format!("the branch keys of {kek}")) {
         Ok(report) => {
             let (moved, read_back, mended, failed) = (report.moved, report.confirmed, report.mended, report.failed);

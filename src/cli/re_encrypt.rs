@@ -10,7 +10,6 @@ use time::{Date, OffsetDateTime};
 
 use super::jobs::{self, JobFlags};
 use super::{Usage, runtime};
-use crate::custodian::approval::json::unhex;
 use crate::maintenance::job::Scope;
 use crate::maintenance::re_encrypt::ReEncrypt;
 use crate::maintenance::renewing::{self, RefusedServer, Tally};
@@ -54,7 +53,7 @@ pub(super) struct Stopped {
 }
 
 fn branch(text: &str) -> Result<BranchId, String> {
-    unhex(text).map(BranchId::from_bytes).ok_or_else(|| "a branch key's id has 32 hexadecimal digits".to_owned())
+    BranchId::parse(text).ok_or_else(|| "a branch key's id has 32 hexadecimal digits".to_owned())
 }
 
 fn version(text: &str) -> Result<KekVersion, String> {

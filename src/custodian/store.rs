@@ -29,7 +29,7 @@ use super::barrier::{Kind, RowId};
 
 pub use epoch::{Epoch, LogEvidence, LogHead, Verdict};
 pub use error::{Corruption, StoreError};
-pub use ledger::{Bound, Cursor, LedgerEntry, LedgerPage};
+pub use ledger::{Bound, Cursor, LedgerEntry};
 pub use postgres::{PostgresSettings, connect_postgres};
 pub use record::{Change, NewRecord, Record};
 pub use sealed::{Listing, SealedStore};
@@ -127,19 +127,6 @@ pub struct BranchRow {
     pub sealed: Vec<u8>,
 }
 
-/// Which rows of the ledger to read: those of one version of one KEK, by ascending id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BranchRange {
-    /// The KEK.
-    pub kek: RowId,
-    /// Its version.
-    pub kek_version: u32,
-    /// After this row; `None` from the start.
-    pub after: Option<RowId>,
-    /// At most so many.
-    pub limit: usize,
-}
-
 /// Which branch keys of a KEK to read, each with all its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WhichBranches {
@@ -223,12 +210,6 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn branch(&self, id: RowId) -> BoxFuture<'_, Result<Vec<BranchRow>, StoreError>>;
-
-    /// A page of the ledger.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    fn branches(&self, range: BranchRange) -> BoxFuture<'_, Result<Vec<BranchRow>, StoreError>>;
 
     /// Branch keys of a KEK, each with all its rows, as they stood at one moment.
     ///

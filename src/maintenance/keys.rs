@@ -17,10 +17,9 @@ use crate::custody::caller::Caller;
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
 use crate::object::state::{StateBucket, StateError};
+use crate::telemetry::chain;
 use crate::transit::Transit;
 use crate::transit::branches::LedgerKey;
-
-use super::progress::Progress;
 
 /// Most findings that are kept.
 pub const FINDINGS_MAX: usize = 1_000;
@@ -90,15 +89,26 @@ enum AtSite {
     Failed(StateError),
 }
 
+impl AtSite {
+    fn of(read: Result<Option<WrappedKey>, StateError>) -> Self {
+        match read {
+            Ok(Some(read)) => Self::Good(read),
+            // Or what is there is no entry at all.
+            Ok(None) | Err(StateError::Entry) => Self::Missing,
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
 impl KeyMover {
     /// Moves all branch keys of the KEK that need an older version than the newest. With `repair`, looks at all of them.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub async fn rewrap(&self, kek: &KekName, options: KeyOptions, progress: &Progress) -> Result<KeyReport, KeyError> {
+    pub async fn rewrap(&self, kek: &KekName, options: KeyOptions) -> Result<KeyReport, KeyError> {
         let latest = self.latest(kek).await?;
         let before = (!options.repair).then_some(latest);
-        self.each_page(kek, before, options, progress, |key| {
+        self.each_page(kek, before, options, |key| {
             // Another site may still be waited for.
             options.repair || key.confirmed.get(&self.site).is_none_or(|found| *found < latest.number())
         })
@@ -109,13 +119,8 @@ impl KeyMover {
     ///
     /// # Errors
     /// [`KeyError`].
-    pub async fn read_back(
-        &self,
-        kek: &KekName,
-        before: KekVersion,
-        progress: &Progress,
-    ) -> Result<KeyReport, KeyError> {
-        self.each_page(kek, None, KeyOptions::default(), progress, |key| key.generated < before).await
+    pub async fn read_back(&self, kek: &KekName, before: KekVersion) -> Result<KeyReport, KeyError> {
+        self.each_page(kek, None, KeyOptions::default(), |key| key.generated < before).await
     }
 
     /// The newest version of the KEK.
@@ -133,20 +138,17 @@ impl KeyMover {
         kek: &KekName,
         before: Option<KekVersion>,
         options: KeyOptions,
-        progress: &Progress,
         wanted: impl Fn(&LedgerKey) -> bool,
     ) -> Result<KeyReport, KeyError> {
         let (mut report, mut after) = (KeyReport::default(), None::<String>);
         loop {
             let page = self.transit.ledger_keys(kek, before, after.as_deref(), &self.caller).await?;
-            Progress::add(&progress.listed, page.keys.len() as u64);
             let keys: Vec<LedgerKey> = page.keys.into_iter().filter(&wanted).collect();
             if options.dry_run {
                 report.moved += keys.len() as u64;
             } else if !keys.is_empty() {
                 self.treat(kek, keys, options, &mut report).await?;
             }
-            Progress::add(&progress.done, 0);
             match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(report),
@@ -188,21 +190,21 @@ impl KeyMover {
 
     async fn write_and_read_one(&self, kek: &KekName, key: &LedgerKey, wrapped: &WrappedKey, over: bool) -> AtSite {
         let Some(context) = &key.context else { return AtSite::Missing };
+        // What was moved before is there, as a rule.
+        if !over && key.newest.version() == wrapped.version() {
+            let read = self.state.branch_entry(kek, key.id, wrapped.version()).await;
+            if !matches!(read, Ok(None)) {
+                return AtSite::of(read);
+            }
+        }
         let written = match over {
             true => self.state.mend_branch_entry(kek, context, wrapped).await,
             false => self.state.add_branch_entry(kek, context, wrapped).await,
         };
-        let read = match written {
+        AtSite::of(match written {
             Ok(()) => self.state.branch_entry(kek, key.id, wrapped.version()).await,
             Err(error) => Err(error),
-        };
-        match read {
-            Ok(Some(read)) => AtSite::Good(read),
-            Ok(None) => AtSite::Missing,
-            // What is there is no entry at all.
-            Err(StateError::Entry) => AtSite::Missing,
-            Err(error) => AtSite::Failed(error),
-        }
+        })
     }
 
     /// Tells the custodian, and gives the branch keys whose entries do not do. With `tell`, they are findings.
@@ -223,7 +225,7 @@ impl KeyMover {
                     bad.push((key.id, "the directory does not have what was written".to_owned()));
                 }
                 // Nobody knows what is there: nothing is said about it.
-                AtSite::Failed(error) => report.find(key.id, error_text(&error)),
+                AtSite::Failed(error) => report.find(key.id, chain(&error)),
             }
         }
         let refused = self.transit.confirm_ledger_keys(kek, &self.site, &told, &self.caller).await?;
@@ -236,15 +238,4 @@ impl KeyMover {
         }
         Ok(ids)
     }
-}
-
-/// An error with its causes, in one line.
-fn error_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }

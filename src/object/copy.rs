@@ -76,7 +76,7 @@ impl Objects {
         let mut failed = Error::Overwritten;
         for _ in 0..MOST_ATTEMPTS {
             let source = self.open_source(call, from, size::TAIL).await?;
-            check_length(&source)?;
+            check_length(source.length())?;
             if let Some((etag, error)) = refused.take()
                 && etag.as_ref() == source.etag()
             {
@@ -116,7 +116,7 @@ impl Objects {
     ) -> Result<Answer, Error> {
         for _ in 0..MOST_ATTEMPTS {
             let source = self.open_source(call, from, END).await?;
-            check_length(&source)?;
+            check_length(source.length())?;
             match self.copy_streamed(call, object, wanted, source).await {
                 Err(Error::Overwritten) => {}
                 outcome => return outcome,
@@ -137,8 +137,7 @@ impl Objects {
     }
 }
 
-fn check_length(source: &Source<'_>) -> Result<(), Error> {
-    let length = source.length();
+fn check_length(length: u64) -> Result<(), Error> {
     if length > MAX_SOURCE { Err(CopyError::TooLarge { length, limit: MAX_SOURCE }.into()) } else { Ok(()) }
 }
 

@@ -51,10 +51,6 @@ impl Objects {
         let asked = metadata.asked;
         let metadata = Metadata { written_ms: now_ms(), ..metadata };
         let (response, verified) = self.store(call, object, metadata, plaintext, key, request).await?;
-        let response = response.checked().await?;
-        if response.status != StatusCode::OK {
-            return Err(WrongAnswer::Kind.into());
-        }
         let mut headers = clean_response_headers(&call.operation, &response.headers);
         insert_etag(&mut headers, &response.headers);
         metadata::describe_encryption(&mut headers, call.customer_keys.target.as_ref(), asked, &kek);
@@ -62,8 +58,25 @@ impl Objects {
         Ok(Answer::empty(StatusCode::OK, headers))
     }
 
-    /// Encrypts and sends. What the client promised is verified before the last bytes go.
+    /// Encrypts and sends, and takes nothing but success. What the client promised is verified before the last bytes go.
     pub(super) async fn store(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        metadata: Metadata,
+        plaintext: Plaintext,
+        key: WritingKey,
+        request: StorageRequest,
+    ) -> Result<(StorageResponse, Verified), Error> {
+        let (response, verified) = self.send_sealed(call, object, metadata, plaintext, key, request).await?;
+        let response = response.checked().await?;
+        if response.status != StatusCode::OK {
+            return Err(WrongAnswer::Kind.into());
+        }
+        Ok((response, verified))
+    }
+
+    async fn send_sealed(
         &self,
         call: &Call,
         object: Named<'_>,

@@ -68,6 +68,10 @@ fn branch_prefix(kek: &KekName, id: BranchId) -> String {
     format!("branch/{kek}/{id}/")
 }
 
+fn branch_name(kek: &KekName, id: BranchId, version: KekVersion) -> String {
+    format!("{}{version}", branch_prefix(kek, id))
+}
+
 impl StateBucket {
     /// The bucket `name` of `storage`, which is created when it is first needed.
     pub fn new(storage: Storage, name: String) -> Self {
@@ -223,7 +227,7 @@ impl StateBucket {
         id: BranchId,
         version: KekVersion,
     ) -> Result<Option<WrappedKey>, StateError> {
-        let name = format!("{}{version}", branch_prefix(kek, id));
+        let name = branch_name(kek, id, version);
         let Some(bytes) = self.read(&name, ENTRY_MAX).await? else { return Ok(None) };
         let wrapped = read_entry(&bytes, id).unwrap_or_else(|| bytes.to_vec());
         WrappedKey::new(version, wrapped).map(Some).map_err(|_| StateError::Entry)
@@ -239,7 +243,7 @@ impl StateBucket {
         context: &BranchContext,
         wrapped: &WrappedKey,
     ) -> Result<(), StateError> {
-        let name = format!("{}{}", branch_prefix(kek, context.id), wrapped.version());
+        let name = branch_name(kek, context.id, wrapped.version());
         match self.put_new(&name, &entry(context, wrapped)).await {
             Err(StateError::Occupied) => Ok(()),
             outcome => outcome,
@@ -256,15 +260,19 @@ impl StateBucket {
         context: &BranchContext,
         wrapped: &WrappedKey,
     ) -> Result<(), StateError> {
-        let name = format!("{}{}", branch_prefix(kek, context.id), wrapped.version());
+        let name = branch_name(kek, context.id, wrapped.version());
         self.put(&name, &entry(context, wrapped)).await
     }
 }
 
 /// An entry of the directory.
 fn entry(context: &BranchContext, wrapped: &WrappedKey) -> Vec<u8> {
+    entry_bytes(&context.to_bytes(), wrapped.bytes())
+}
+
+fn entry_bytes(context: &[u8], wrapped: &[u8]) -> Vec<u8> {
     cbor::encode(|e| {
-        e.array(3)?.str(ENTRY_LABEL)?.bytes(&context.to_bytes())?.bytes(wrapped.bytes())?;
+        e.array(3)?.str(ENTRY_LABEL)?.bytes(context)?.bytes(wrapped)?;
         Ok(())
     })
 }
@@ -277,13 +285,7 @@ fn read_entry(bytes: &[u8], id: BranchId) -> Option<Vec<u8>> {
         }
         Ok((d.bytes()?.to_vec(), d.bytes()?.to_vec()))
     };
-    let write = |(context, wrapped): &(Vec<u8>, Vec<u8>)| {
-        cbor::encode(|e| {
-            e.array(3)?.str(ENTRY_LABEL)?.bytes(context)?.bytes(wrapped)?;
-            Ok(())
-        })
-    };
-    let (context, wrapped) = cbor::parse(bytes, read, write).ok()?;
+    let (context, wrapped) = cbor::parse(bytes, read, |(context, wrapped)| entry_bytes(context, wrapped)).ok()?;
     BranchContext::parse(&context).ok().filter(|context| context.id == id).map(|_| wrapped)
 }
 
@@ -300,7 +302,7 @@ impl Directory for StateBucket {
         context: &'a BranchContext,
         wrapped: &'a WrappedKey,
     ) -> BoxFuture<'a, Result<(), DirectoryError>> {
-        let key = format!("{}{}", branch_prefix(kek, context.id), wrapped.version());
+        let key = branch_name(kek, context.id, wrapped.version());
         async move { self.put_new(&key, &entry(context, wrapped)).await.map_err(DirectoryError::new) }.boxed()
     }
 

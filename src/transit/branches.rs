@@ -143,7 +143,8 @@ impl Transit {
         let ids: Vec<String> = ids.iter().map(BranchId::to_string).collect();
         let answer = self.on_branches(kek, "rewrap", Some(json!({ "ids": ids })), caller).await?;
         let Envelope { data }: Envelope<MovedAnswer> = parse(&answer)?;
-        let read = |moved: MovedKey| Some((branch_id(&moved.id)?, ciphertext::from_text(&moved.ciphertext).ok()?));
+        let read =
+            |moved: MovedKey| Some((BranchId::parse(&moved.id)?, ciphertext::from_text(&moved.ciphertext).ok()?));
         let moved: Option<Vec<_>> = data.branches.into_iter().map(read).collect();
         Ok((moved.ok_or_else(malformed)?, refused(data.failed)?))
     }
@@ -192,7 +193,7 @@ impl KeyAnswer {
             None => None,
         };
         Some(LedgerKey {
-            id: branch_id(&self.id)?,
+            id: BranchId::parse(&self.id)?,
             context,
             newest: ciphertext::from_text(&self.ciphertext).ok()?,
             generated: KekVersion::new(self.generated)?,
@@ -203,22 +204,10 @@ impl KeyAnswer {
 
 fn refused(failed: Vec<FailedKey>) -> Result<Vec<Refused>, CustodyError> {
     let shown = |text: &str| text.chars().filter(|one| !one.is_control()).take(200).collect();
-    let read = |one: FailedKey| Some((branch_id(&one.id)?, shown(&one.error)));
+    let read = |one: FailedKey| Some((BranchId::parse(&one.id)?, shown(&one.error)));
     failed.into_iter().map(read).collect::<Option<_>>().ok_or_else(malformed)
 }
 
 fn malformed() -> CustodyError {
     TransitError::Ledger.malformed()
-}
-
-fn branch_id(text: &str) -> Option<BranchId> {
-    let mut bytes = [0; 16];
-    let digits = text.as_bytes();
-    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(BranchId::from_bytes(bytes))
 }

@@ -14,7 +14,6 @@ use crate::cli::{Bad, ConfigFile, Usage, runtime, start_logs, wiring};
 use crate::custody::caller::Caller;
 use crate::custody::reason::Reason;
 use crate::maintenance::keys::{KeyMover, KeyOptions, KeyReport};
-use crate::maintenance::progress::Progress;
 use crate::names::{KekName, KekVersion};
 
 #[derive(Args)]
@@ -97,7 +96,7 @@ pub(in crate::cli) fn rewrap(arguments: &Rewrap) -> Result<()> {
     let options = KeyOptions { dry_run: arguments.dry_run, repair: arguments.repair };
     let report = runtime()?.block_on(async {
         let mover = arguments.flags.mover()?;
-        let moved = mover.rewrap(&name, options, &Progress::default()).await;
+        let moved = mover.rewrap(&name, options).await;
         moved
             .with_context(|| format!("the branch keys of {name} were not all rewrapped; run it again to go on{ADVICE}"))
     })?;
@@ -186,7 +185,7 @@ pub(in crate::cli) fn retire(arguments: &Retire) -> Result<()> {
             eprintln!("claviger: proxies may still be given branch keys under an older version; going on in {wait_s} s");
             tokio::time::sleep(Duration::from_secs(wait_s + 1)).await;
         }
-        let report = mover.read_back(&name, before, &Progress::default()).await?;
+        let report = mover.read_back(&name, before).await?;
         tell(&report, false);
         ensure!(report.failed == 0, "not every branch key could be read back: run `claviger key rewrap {name} --repair`");
         let body = json!({ "min_decryption_version": before.number() });

@@ -87,13 +87,7 @@ impl Engine {
         audience: &Audience,
         call: &GatedCall,
     ) -> Result<Done<BackedUpKeks>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_back_up(who, keks, audience, call).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_back_up(who, keks, audience, call)).await
     }
 
     async fn try_back_up(
@@ -104,8 +98,7 @@ impl Engine {
         call: &GatedCall,
     ) -> Result<Done<BackedUpKeks>, EngineError> {
         self.fresh()?;
-        self.look().await?;
-        let view = self.fresh()?;
+        let view = self.newest().await?;
         let what = Use::of_custodian(Action::Backup);
         let verdict = self.insist(&view, who, &what).await?;
         let generation = view.snapshot.generation;

@@ -123,7 +123,7 @@ impl Engine {
                 Ok((state, _)) if state.newest().wrapped.version() >= kek.value.latest() => {
                     each.done.push((*id, state.newest().wrapped.clone()));
                 }
-                Ok((state, context)) => old.push((*id, state, ciphertext(&state.newest().wrapped), context)),
+                Ok((state, context)) => old.push((*id, state, Ciphertext::of(&state.newest().wrapped), context)),
                 Err(failed) => each.failed.push((*id, failed)),
             }
         }
@@ -178,11 +178,12 @@ impl Engine {
         for (id, wrapped) in read {
             match (find(&states, *id), wrapped) {
                 (Ok(_), None) => writes.push((*id, None)),
-                (Ok((state, context)), Some(wrapped)) => to_open.push((*id, state, ciphertext(wrapped), context)),
+                (Ok((state, context)), Some(wrapped)) => to_open.push((*id, state, Ciphertext::of(wrapped), context)),
                 (Err(failed), _) => each.failed.push((*id, failed)),
             }
         }
-        let ours: Vec<Ciphertext> = to_open.iter().map(|(_, state, ..)| ciphertext(&state.newest().wrapped)).collect();
+        let ours: Vec<Ciphertext> =
+            to_open.iter().map(|(_, state, ..)| Ciphertext::of(&state.newest().wrapped)).collect();
         let items = to_open.iter().zip(&ours).map(|((_, _, theirs, context), ours)| (ours, theirs, context.as_slice()));
         let compared = kek.value.hold_the_same(items, permit)?;
         let at_unix_s = self.clock.now_unix_s();
@@ -259,11 +260,4 @@ fn find(states: &[BranchState], id: BranchId) -> Result<(&BranchState, Vec<u8>),
     let state = states.iter().find(|state| state.id == id).ok_or(BranchFailure::Unknown)?;
     let context: &BranchContext = state.context().ok_or(BranchFailure::WithoutContext)?;
     Ok((state, context.to_bytes()))
-}
-
-/// As the KEK takes it. What is too short to be one does not open, and is refused then.
-fn ciphertext(wrapped: &WrappedKey) -> Ciphertext {
-    let bytes = wrapped.bytes().to_vec();
-    let padded = if bytes.len() < crypto::NONCE_LEN { vec![0; crypto::NONCE_LEN] } else { bytes };
-    Ciphertext::new(wrapped.version(), padded).expect("at least a nonce, and shorter than any plaintext may be")
 }

@@ -173,7 +173,12 @@ impl Engine {
         }
     }
 
-    async fn each_state(&self, name: &KekName, mut visit: impl FnMut(&BranchState) + Send) -> Result<(), EngineError> {
+    /// All branch keys of the KEK, one after the other.
+    pub(super) async fn each_state(
+        &self,
+        name: &KekName,
+        mut visit: impl FnMut(&BranchState) + Send,
+    ) -> Result<(), EngineError> {
         let mut from = None;
         loop {
             let page = self.store.branch_states(name, from).await.inspect_err(|failed| self.halt_if_broken(failed))?;

@@ -126,13 +126,7 @@ impl Engine {
         target: &Target,
         call: &GatedCall,
     ) -> Result<Done<Destruction>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_destroy(who, target, call).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_destroy(who, target, call)).await
     }
 
     async fn try_destroy(
@@ -188,8 +182,7 @@ impl Engine {
     async fn find(&self, target: &Target) -> Result<Found, EngineError> {
         self.fresh()?;
         let kek = self.read_kek(&target.kek).await?;
-        self.look().await?;
-        let view = self.fresh()?;
+        let view = self.newest().await?;
         let stored = view.snapshot.destructions.get(&target.record_name());
         let known = stored.map(|stored| (stored.value.clone(), stored.version));
         let labels = match &kek {

@@ -113,13 +113,7 @@ impl Engine {
         detail: impl Fn(&Grant) -> Option<Value> + Sync,
         apply: impl Fn(&mut Grant, i64) -> Result<(), EngineError> + Sync,
     ) -> Result<Done<Grant>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_change_grant(who, id, action, &detail, &apply).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_change_grant(who, id, action, &detail, &apply)).await
     }
 
     async fn try_change_grant(

@@ -76,13 +76,7 @@ impl Engine {
     ) -> Result<Done<KekInfo>, EngineError> {
         let labels = options.labels.with_defaults(&self.settings.default_labels)?;
         let options = KeyOptions { labels, ..options };
-        let mut tries = Tries::default();
-        loop {
-            match self.try_create(who, name, &options, call).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_create(who, name, &options, call)).await
     }
 
     async fn try_create(
@@ -96,8 +90,7 @@ impl Engine {
         let found = self.read_kek(name).await?;
         if found.is_none() {
             // After the KEK was looked for: what erases it leaves the tombstone with the same change.
-            self.look().await?;
-            view = self.fresh()?;
+            view = self.newest().await?;
         }
         let destroyed = found.is_none() && view.is_destroyed(name);
         let labels = found.as_ref().map_or(&options.labels, |(kek, _)| kek.labels());
@@ -105,9 +98,7 @@ impl Engine {
         let verdict = self.decide(&view, who, &what, None);
         let mut approved = None;
         if options.is_grave() && found.is_none() && !destroyed && verdict.decision == Decision::Allow {
-            // The approvals may have come by another custodian a moment ago.
-            self.look().await?;
-            view = self.fresh()?;
+            view = self.newest().await?;
             let gated = Gated {
                 call,
                 requester: Some(&who.id),
@@ -259,13 +250,7 @@ impl Engine {
     /// [`EngineError`].
     pub async fn delete(&self, who: &Requester, name: &KekName, call: &GatedCall) -> Result<Done<()>, EngineError> {
         let ask = Ask { spares: Some(Spares::Any), ..Ask::gated(Action::Delete, call) };
-        let mut tries = Tries::default();
-        loop {
-            match self.try_delete(who, name, &ask).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_delete(who, name, &ask)).await
     }
 
     async fn try_delete(&self, who: &Requester, name: &KekName, ask: &Ask<'_>) -> Result<Done<()>, EngineError> {
@@ -358,13 +343,7 @@ impl Engine {
         is_grave: impl Fn(&Kek) -> bool + Sync,
         apply: impl Fn(&mut Kek, i64, Permit) -> Result<T, KeyringError> + Sync,
     ) -> Result<Done<T>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_change(who, name, ask, &is_grave, &apply).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_change(who, name, ask, &is_grave, &apply)).await
     }
 
     async fn try_change<T>(
@@ -400,8 +379,7 @@ impl Engine {
         let mut under_way = false;
         if let Some(spares) = ask.spares {
             // After the KEK was read: what schedules a destruction changes the KEK with it, so that none is missed.
-            self.look().await?;
-            view = self.fresh()?;
+            view = self.newest().await?;
             under_way = view.is_under_way(name, spares);
         }
         let none = Labels::default();
@@ -419,9 +397,7 @@ impl Engine {
         }
         let grave = !under_way && found.as_ref().is_some_and(|(kek, _)| is_grave(kek));
         if let (Some(call), true, Decision::Allow) = (ask.call, grave, verdict.decision) {
-            // The approvals may have come by another custodian a moment ago.
-            self.look().await?;
-            view = self.fresh()?;
+            view = self.newest().await?;
             let gated = Gated { call, requester: Some(&who.id), kek: Some(name), version: latest, since_unix_s: None };
             match self.gate(&view, gated) {
                 Gate::Open(open) => approved = Some(open),
@@ -482,6 +458,23 @@ fn disabling(view: &View, name: &KekName) -> (Use, bool) {
 pub(super) struct Tries(u32);
 
 impl Tries {
+    /// Makes `attempt` until it is settled, again while others get in between.
+    ///
+    /// # Errors
+    /// The attempt's; [`StoreError::Busy`] after too many.
+    pub(super) async fn until_settled<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, EngineError>
+    where
+        F: Future<Output = Result<T, EngineError>>,
+    {
+        let mut tries = Self::default();
+        loop {
+            match attempt().await {
+                Err(failed) => tries.again(failed).await?,
+                settled => return settled,
+            }
+        }
+    }
+
     /// Returns after a pause when it is worth trying again.
     ///
     /// # Errors

@@ -81,8 +81,7 @@ impl Engine {
     }
 
     async fn try_reinstate(&self, who: &Requester, principal: &str, call: &GatedCall) -> Result<Done<()>, EngineError> {
-        self.look().await?;
-        let view = self.fresh()?;
+        let view = self.newest().await?;
         let what = Use::of_custodian(Action::Reinstate).about(principal);
         let verdict = self.decide(&view, who, &what, None);
         let stored = view.snapshot.revocations.get(principal);
@@ -159,13 +158,7 @@ impl Engine {
         approval: &Approval,
         verb: Verb,
     ) -> Result<Done<Proposal>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_vote(who, id, approval, verb).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_vote(who, id, approval, verb)).await
     }
 
     async fn try_vote(

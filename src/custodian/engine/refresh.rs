@@ -56,6 +56,12 @@ impl Engine {
         if self.is_fresh() { Ok(view) } else { Err(EngineError::Stale) }
     }
 
+    /// As [`Engine::fresh`], of the store as it is now: approvals may have come by another custodian a moment ago.
+    pub(super) async fn newest(&self) -> Result<View, EngineError> {
+        self.look().await?;
+        self.fresh()
+    }
+
     pub(super) fn is_fresh(&self) -> bool {
         let now_ms = self.since_start_ms(Instant::now());
         let grace_ms = u64::try_from(self.settings.store_grace.as_millis()).unwrap_or(u64::MAX);

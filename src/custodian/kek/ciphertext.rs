@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::crypto::{NONCE_LEN, SEAL_OVERHEAD};
+use crate::custody::wrapped::WrappedKey;
 use crate::names::KekVersion;
 
 use super::PLAINTEXT_MAX;
@@ -57,6 +58,13 @@ impl Ciphertext {
         } else {
             Err(InvalidCiphertext::Length)
         }
+    }
+
+    /// A wrapped branch key as a KEK takes it. One too short for a nonce does not open, as it does not when padded.
+    pub fn of(wrapped: &WrappedKey) -> Self {
+        let mut bytes = wrapped.bytes().to_vec();
+        bytes.resize(bytes.len().max(NONCE_LEN), 0);
+        Self { version: wrapped.version(), bytes }
     }
 
     /// Reads `vault:v<N>:<base64>`.

@@ -105,7 +105,7 @@ pub(super) async fn restore_branches(engine: &Engine, who: &Requester, body: &Ob
     })?;
     let done = engine.restore_branches(who, &name, &branches).await;
     let Done { value, receipt, .. } = done.map_err(|error| failed(&error))?;
-    let refused: Vec<String> = value.refused.iter().map(|id| hex(id.as_bytes())).collect();
+    let refused: Vec<String> = value.refused.iter().map(BranchId::to_string).collect();
     Ok(Answer::data(json!({ "taken": value.taken, "refused": refused })).with_receipt(receipt))
 }
 
@@ -115,7 +115,7 @@ fn branch(value: &Value<'_>) -> Option<RestoredBranch> {
     let generated = u32::try_from(branch.integer("generated").ok()??).ok()?;
     let ciphertexts = texts(branch, "ciphertexts").ok()??;
     Some(RestoredBranch {
-        id: BranchId::from_bytes(unhex(branch.text("id").ok()??)?),
+        id: BranchId::parse(branch.text("id").ok()??)?,
         context: BranchContext::parse(&context).ok()?,
         generated: KekVersion::new(generated)?,
         wrapped: ciphertexts.into_iter().map(Ciphertext::parse).collect::<Result<_, _>>().ok()?,

@@ -5,31 +5,20 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
 use super::answer::{Answer, Failure};
-use super::json::{InvalidField, Object, Value};
-use super::refusal::{self, Asked};
+use super::json::{Object, Value};
+use super::ours::{field, told};
 use super::router::parameter;
-use crate::custodian::approval::json::{rfc3339, unhex};
-use crate::custodian::engine::{
-    BRANCHES_AT_ONCE_MAX, BranchFailure, BranchList, Census, Done, Each, Engine, EngineError, Retirement,
-};
+use crate::custodian::approval::json::rfc3339;
+use crate::custodian::engine::{BRANCHES_AT_ONCE_MAX, BranchFailure, BranchList, Census, Each, Engine, Retirement};
 use crate::custodian::kek::Ciphertext;
 use crate::custodian::requester::Requester;
 use crate::custodian::store::{BranchState, Cursor};
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
 
-fn field(error: InvalidField) -> Failure {
-    Failure::bad(error.to_string())
-}
-
-fn told<T>(kek: &KekName, done: Result<Done<T>, EngineError>, data: impl FnOnce(T) -> Json) -> Result<Answer, Failure> {
-    let Done { value, receipt, .. } = done.map_err(|error| refusal::failure(&error, Asked::Other, Some(kek)))?;
-    Ok(Answer::data(data(value)).with_receipt(receipt))
-}
-
 /// `GET census`.
 pub(super) async fn census(engine: &Engine, who: &Requester, kek: &KekName) -> Result<Answer, Failure> {
-    told(kek, engine.census(who, kek).await, |census| census_json(kek, &census))
+    told(engine.census(who, kek).await, |census| census_json(kek, &census))
 }
 
 fn census_json(kek: &KekName, census: &Census) -> Json {
@@ -78,7 +67,7 @@ pub(super) async fn list(engine: &Engine, who: &Requester, kek: &KekName, query:
     let limit = parameter(query, "limit").map(|text| text.parse().map_err(|_| Failure::bad("invalid limit")));
     let (before, after, limit) = (before.transpose()?, after.transpose()?, limit.transpose()?);
     let listed = engine.branches(who, kek, before, after, limit.unwrap_or(BRANCHES_AT_ONCE_MAX)).await;
-    told(kek, listed, |BranchList { branches, next }| {
+    told(listed, |BranchList { branches, next }| {
         let next = next.map(Cursor::to_text);
         json!({ "branches": branches.iter().map(branch_json).collect::<Vec<_>>(), "next": next })
     })
@@ -91,7 +80,7 @@ fn branch_json(state: &BranchState) -> Json {
         "context": state.context().map(|context| STANDARD.encode(context.to_bytes())),
         "generated": state.generated().number(),
         "newest": state.newest().wrapped.version().number(),
-        "ciphertext": to_text(&state.newest().wrapped),
+        "ciphertext": Ciphertext::of(&state.newest().wrapped).to_text(),
         "confirmed": confirmed.collect::<serde_json::Map<_, _>>(),
     })
 }
@@ -103,11 +92,13 @@ pub(super) async fn rewrap(
     kek: &KekName,
     body: &Object<'_>,
 ) -> Result<Answer, Failure> {
-    let ids = items(body, "ids")?.iter().map(|value| value.as_text().and_then(branch_id)).collect::<Option<Vec<_>>>();
+    let ids =
+        items(body, "ids")?.iter().map(|value| value.as_text().and_then(BranchId::parse)).collect::<Option<Vec<_>>>();
     let ids = ids.ok_or_else(|| Failure::bad("ids are texts of 32 hexadecimal digits"))?;
-    told(kek, engine.rewrap_branches(who, kek, &ids).await, |each| {
+    told(engine.rewrap_branches(who, kek, &ids).await, |each| {
         let done = each.done.iter();
-        let done = done.map(|(id, wrapped)| json!({ "id": id.to_string(), "ciphertext": to_text(wrapped) }));
+        let done =
+            done.map(|(id, wrapped)| json!({ "id": id.to_string(), "ciphertext": Ciphertext::of(wrapped).to_text() }));
         json!({ "branches": done.collect::<Vec<_>>(), "failed": failed(&each) })
     })
 }
@@ -122,7 +113,6 @@ pub(super) async fn confirm(
     let site = body.text("site").map_err(field)?.ok_or_else(|| Failure::bad("missing site"))?;
     let read: Vec<_> = items(body, "branches")?.iter().map(read_back).collect::<Result<_, _>>()?;
     told(
-        kek,
         engine.confirm_branches(who, kek, site, &read).await,
         |each| json!({ "confirmed": each.done.len(), "refused": failed(&each) }),
     )
@@ -130,7 +120,7 @@ pub(super) async fn confirm(
 
 fn read_back(value: &Value<'_>) -> Result<(BranchId, Option<WrappedKey>), Failure> {
     let Value::Object(one) = value else { return Err(Failure::bad("branches are objects with id and ciphertext")) };
-    let id = one.text("id").map_err(field)?.and_then(branch_id).ok_or_else(|| Failure::bad("invalid id"))?;
+    let id = one.text("id").map_err(field)?.and_then(BranchId::parse).ok_or_else(|| Failure::bad("invalid id"))?;
     let wrapped = one.text("ciphertext").map_err(field)?.map(|text| {
         let parsed = Ciphertext::parse(text).map_err(|error| Failure::bad(error.to_string()))?;
         WrappedKey::new(parsed.version(), parsed.bytes().to_vec())
@@ -146,14 +136,6 @@ fn items<'a, 'b>(body: &'a Object<'b>, name: &'static str) -> Result<&'a [Value<
         Some(Value::List(_)) => Err(Failure::bad(format!("more than {BRANCHES_AT_ONCE_MAX} branch keys at once"))),
         _ => Err(Failure::bad(format!("missing {name}, a list"))),
     }
-}
-
-fn branch_id(text: &str) -> Option<BranchId> {
-    unhex::<16>(text).map(BranchId::from_bytes)
-}
-
-fn to_text(wrapped: &WrappedKey) -> String {
-    format!("vault:v{}:{}", wrapped.version().number(), STANDARD.encode(wrapped.bytes()))
 }
 
 fn failed<T>(each: &Each<T>) -> Vec<Json> {

@@ -13,7 +13,7 @@ use crate::custodian::engine::{Done, Engine, EngineError, GatedCall};
 use crate::custodian::grant::NewGrant;
 use crate::custodian::requester::Requester;
 
-fn field(error: InvalidField) -> Failure {
+pub(super) fn field(error: InvalidField) -> Failure {
     Failure::bad(error.to_string())
 }
 
@@ -21,7 +21,7 @@ fn now_unix_s() -> i64 {
     OffsetDateTime::now_utc().unix_timestamp()
 }
 
-fn told<T>(done: Result<Done<T>, EngineError>, data: impl FnOnce(T) -> Json) -> Result<Answer, Failure> {
+pub(super) fn told<T>(done: Result<Done<T>, EngineError>, data: impl FnOnce(T) -> Json) -> Result<Answer, Failure> {
     let Done { value, receipt, .. } = done.map_err(|error| refusal::failure(&error, Asked::Other, None))?;
     Ok(Answer::data(data(value)).with_receipt(receipt))
 }

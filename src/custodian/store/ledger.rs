@@ -11,13 +11,14 @@ use minicbor::decode::Decoder;
 
 use crate::cbor::{self, NotCanonical};
 use crate::crypto;
+use crate::custodian::approval::json::{hex, unhex};
 use crate::custody::context::BranchContext;
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
 
 use super::error::{Corruption, StoreError};
 use super::sealed::SealedStore;
-use super::{BRANCHES_MAX, BranchRange, BranchRow, Kind, RowId};
+use super::{BRANCHES_MAX, BranchRow, Kind, RowId};
 
 const LABEL: &str = "claviger/2 ledger";
 const LABEL_1: &str = "claviger/1 ledger";
@@ -128,30 +129,13 @@ pub struct Cursor(pub(super) RowId);
 impl Cursor {
     /// As text: 64 hexadecimal digits.
     pub fn to_text(self) -> String {
-        self.0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(self.0.as_bytes())
     }
 
     /// Reads what [`Cursor::to_text`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.as_bytes();
-        let mut bytes = [0; 32];
-        if digits.len() != 64 || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(Self(RowId::from_bytes(bytes)))
+        unhex(text).map(RowId::from_bytes).map(Self)
     }
-}
-
-/// Some entries of the ledger.
-#[derive(Debug)]
-pub struct LedgerPage {
-    /// The entries, in no order that means anything.
-    pub entries: Vec<LedgerEntry>,
-    /// Where to go on; `None` at the end.
-    pub next: Option<Cursor>,
 }
 
 impl SealedStore {
@@ -174,29 +158,6 @@ impl SealedStore {
     pub async fn branch(&self, id: BranchId) -> Result<Vec<LedgerEntry>, StoreError> {
         let rows = self.store.branch(self.barrier.id(Kind::Branch, id.as_bytes())).await?;
         rows.iter().map(|row| self.open_entry(row)).collect()
-    }
-
-    /// Entries under one version of a KEK, at most 1,000 at a time. What is added while reading may be missed: read again for what
-    /// must not be.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn branches(
-        &self,
-        kek: &KekName,
-        version: KekVersion,
-        from: Option<Cursor>,
-    ) -> Result<LedgerPage, StoreError> {
-        let range = BranchRange {
-            kek: self.barrier.id(Kind::Kek, kek.as_str().as_bytes()),
-            kek_version: version.number(),
-            after: from.map(|Cursor(after)| after),
-            limit: BRANCHES_MAX,
-        };
-        let rows = self.store.branches(range).await?;
-        let next = rows.last().filter(|_| rows.len() == BRANCHES_MAX).map(|row| Cursor(row.id));
-        let entries = rows.iter().map(|row| self.open_entry(row)).collect::<Result<_, _>>()?;
-        Ok(LedgerPage { entries, next })
     }
 
     /// How many entries there are under each version of a KEK, by ascending version.

@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 use super::error::{Corruption, StoreError};
 use super::session::{Backend, Column, Field, Session, Value};
 use super::{
-    BRANCHES_MAX, BranchRange, BranchRow, BranchRows, ConfirmationRow, ConfirmationWrite, Kind, ROW_LEN_MAX,
-    ROWS_LEN_MAX, ROWS_MAX, Row, RowId, SITES_MAX, Snapshot, Store, StoreSettings, WhichBranches, Write, schema,
+    BRANCHES_MAX, BranchRow, BranchRows, ConfirmationRow, ConfirmationWrite, Kind, ROW_LEN_MAX, ROWS_LEN_MAX, ROWS_MAX,
+    Row, RowId, SITES_MAX, Snapshot, Store, StoreSettings, WhichBranches, Write, schema,
 };
 
 const ROW: &[Column] = &[Column::Bytes, Column::Int, Column::Bytes];
@@ -33,8 +33,6 @@ static INSERT_BRANCHES: LazyLock<[(usize, String); 3]> = LazyLock::new(|| {
 });
 const SELECT_BRANCH: &str =
     "SELECT id, kek, kek_version, sealed FROM branches WHERE id = $1 ORDER BY kek_version LIMIT $2";
-const SELECT_BRANCHES: &str = "SELECT id, kek, kek_version, sealed FROM branches
-    WHERE kek = $1 AND kek_version = $2 AND id > $3 ORDER BY id LIMIT $4";
 /// Rows of the ledger that are read at a time: more than one branch key can have.
 const GROUPED_ROWS: usize = 2 * BRANCHES_MAX;
 const SELECT_GROUPED: &str = "SELECT id, kek, kek_version, sealed FROM branches
@@ -181,19 +179,6 @@ impl Store for SqlStore {
                 let most = i64::try_from(BRANCHES_MAX).expect("small");
                 let values = vec![bytes(id), Value::Int(most)];
                 let rows = session.fetch(SELECT_BRANCH, values, BRANCH, ROWS_LEN_MAX).await?;
-                rows.into_iter().map(branch).collect()
-            })
-        }))
-    }
-
-    fn branches(&self, range: BranchRange) -> BoxFuture<'_, Result<Vec<BranchRow>, StoreError>> {
-        Box::pin(self.call(Mode::Single, move |session| {
-            Box::pin(async move {
-                let limit = i64::try_from(range.limit.min(BRANCHES_MAX)).expect("small");
-                let after = range.after.map_or(Value::Bytes(Vec::new()), bytes);
-                let version = Value::Int(range.kek_version.into());
-                let values = vec![bytes(range.kek), version, after, Value::Int(limit)];
-                let rows = session.fetch(SELECT_BRANCHES, values, BRANCH, ROWS_LEN_MAX).await?;
                 rows.into_iter().map(branch).collect()
             })
         }))

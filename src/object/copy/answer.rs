@@ -3,11 +3,14 @@
 use std::time::SystemTime;
 
 use http::StatusCode;
-use http::header::{ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
+use http::header::{DATE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
 
 use crate::format::checksum::Checksum;
+use crate::s3::checksum::Verified;
 use crate::s3::operation::clean_response_headers;
 use crate::s3::xml::{CopyResult, copy_object_result};
+
+use crate::storage::StorageResponse;
 
 use super::super::Call;
 use super::super::answer::Answer;
@@ -39,20 +42,33 @@ pub(super) fn of_copy(call: &Call, wanted: &Wanted, source: &Source<'_>, copied:
     answer(call, wanted, &copied.headers, &about)
 }
 
+/// The answer to a copy that went through the proxy, given how it was stored and the source's version.
+pub(super) fn of_stream(
+    call: &Call,
+    wanted: &Wanted,
+    (response, verified): &(StorageResponse, Verified),
+    version: Option<&HeaderValue>,
+) -> Answer {
+    let (etag, modified) = (response.headers.get(ETAG).cloned(), moment(response.headers.get(DATE)));
+    let checksum = metadata::stored_checksum(verified);
+    let about = About { etag, modified, checksum: Some(&checksum), parts: 1, version };
+    answer(call, wanted, &response.headers, &about)
+}
+
 /// What is known of the destination.
-pub(super) struct About<'a> {
+struct About<'a> {
     /// The storage server's ETag.
-    pub(super) etag: Option<HeaderValue>,
+    etag: Option<HeaderValue>,
     /// When it was made.
-    pub(super) modified: String,
-    pub(super) checksum: Option<&'a Checksum>,
-    pub(super) parts: u32,
+    modified: String,
+    checksum: Option<&'a Checksum>,
+    parts: u32,
     /// The source's version.
-    pub(super) version: Option<&'a HeaderValue>,
+    version: Option<&'a HeaderValue>,
 }
 
 /// The answer, given the storage server's headers.
-pub(super) fn answer(call: &Call, wanted: &Wanted, storage: &HeaderMap, about: &About<'_>) -> Answer {
+fn answer(call: &Call, wanted: &Wanted, storage: &HeaderMap, about: &About<'_>) -> Answer {
     let mut headers = clean_response_headers(&call.operation, storage);
     headers.remove(LAST_MODIFIED);
     metadata::describe_encryption(&mut headers, call.customer_keys.target.as_ref(), wanted.asked(), &wanted.kek);

@@ -20,7 +20,7 @@ use super::super::put::now_ms;
 use super::super::service::MAX_DOCUMENT;
 use super::super::source::Source;
 use super::super::{Call, Named, Objects};
-use super::answer::{self, About};
+use super::answer;
 use super::directives::Wanted;
 
 pub(in crate::object) const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
@@ -33,28 +33,33 @@ impl Objects {
         wanted: &Wanted,
         source: Source<'_>,
     ) -> Result<Answer, Error> {
+        let tags = if wanted.replaces_tags { None } else { self.tags_of(&source).await? };
+        let request = self.copying(call, object, wanted, tags);
+        let algorithm = wanted.algorithm;
+        let metadata = wanted.metadata(&source.opened.metadata, now_ms());
+        let version = source.version_id().cloned();
+        let stored = self.store_source(call, object, request, (&wanted.kek, metadata), (source, algorithm)).await?;
+        Ok(answer::of_stream(call, wanted, &stored, version.as_ref()))
+    }
+
+    /// The PUT of a copy: with the source's `tags`, unless others take their place, and under the destination's conditions.
+    pub(super) fn copying(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        wanted: &Wanted,
+        tags: Option<HeaderValue>,
+    ) -> StorageRequest {
         let mut request = self.request(call, Method::PUT, object.bucket, Some(object.key));
         if !wanted.replaces_tags {
             request.headers.remove(TAGGING);
-            request.headers.extend(self.tags_of(&source).await?.map(|tags| (TAGGING, tags)));
+            request.headers.extend(tags.map(|tags| (TAGGING, tags)));
         }
         if !wanted.conditions.is_empty() {
             request = request.replay_unsafe();
             request.headers.extend(wanted.conditions.clone());
         }
-        let algorithm = wanted.algorithm;
-        let metadata = wanted.metadata(&source.opened.metadata, now_ms());
-        let version = source.version_id().cloned();
-        let stored = self.store_source(call, object, request, (&wanted.kek, metadata), (source, algorithm)).await?;
-        let (response, verified) = stored;
-        let about = About {
-            etag: response.headers.get(http::header::ETAG).cloned(),
-            modified: answer::moment(response.headers.get(http::header::DATE)),
-            checksum: Some(&metadata::stored_checksum(&verified)),
-            parts: 1,
-            version: version.as_ref(),
-        };
-        Ok(answer::answer(call, wanted, &response.headers, &about))
+        request
     }
 
     /// Stores by `request` what `source` holds, encrypted anew under `kek`, with a checksum by `algorithm` or by that of the
@@ -76,12 +81,7 @@ impl Objects {
         let kept = source.checksum().map(|kept| metadata::of_format(kept.algorithm()));
         let read = self.stream_source(source, None).await?;
         let plaintext = Plaintext::of_copy(read.body, length, algorithm.or(kept));
-        let (response, verified) = self.store(call, object, metadata, plaintext, key, request).await?;
-        let response = response.checked().await?;
-        if response.status != StatusCode::OK {
-            return Err(WrongAnswer::Kind.into());
-        }
-        Ok((response, verified))
+        self.store(call, object, metadata, plaintext, key, request).await
     }
 
     /// The source's tags as a header has them; none where it has none, or the storage server does not know tags.

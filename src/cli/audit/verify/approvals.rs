@@ -177,7 +177,7 @@ impl Approvals {
     fn check_vote(&self, vote: &Vote) -> Result<()> {
         let Proposed { document, hash } = self.proposed(vote.place, &vote.proposal)?;
         verify_offline(&vote.approval, Subject::Proposal, hash, &self.officers_ca, vote.time_s)
-            .map_err(|error| Finding::approval(vote.place, chain(&error)))?;
+            .map_err(|error| Finding::approval(vote.place, crate::telemetry::chain(&error)))?;
         let own = vote.approval.verb == Verb::Approve && vote.approval.officer == document.requester;
         if own {
             return Err(Finding::approval(vote.place, "the requester approved their own proposal".to_owned()).into());
@@ -263,16 +263,6 @@ fn approval(entry: &Entry, verb: Verb, time_s: i64) -> Option<Approval> {
 /// The logs besides the first are those of peers.
 fn of_peer(log: usize) -> String {
     if log == 0 { String::new() } else { format!(" of peer {log}") }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl Finding {

@@ -98,13 +98,7 @@ impl Engine {
         backup: Option<(&Backup, &[&str])>,
         call: &GatedCall,
     ) -> Result<Done<Restored>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_restore(who, backup, call).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_restore(who, backup, call)).await
     }
 
     async fn try_restore(
@@ -114,8 +108,7 @@ impl Engine {
         call: &GatedCall,
     ) -> Result<Done<Restored>, EngineError> {
         self.fresh()?;
-        self.look().await?;
-        let view = self.fresh()?;
+        let view = self.newest().await?;
         let what = Use::of_custodian(Action::RestoreBackup);
         let verdict = self.insist(&view, who, &what).await?;
         let generation = view.snapshot.generation;

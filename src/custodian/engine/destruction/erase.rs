@@ -1,7 +1,5 @@
 //! Calls a destruction off, or carries it out: erases, certifies, and leaves a tombstone.
 
-use std::collections::HashSet;
-
 use serde_json::json;
 
 use crate::crypto;
@@ -11,7 +9,6 @@ use crate::custodian::destruction::{
     BACKUPS_TOLD, Certified, Destruction, DestructionRefused, Lost, State, Target, certificate_text,
 };
 use crate::custodian::requester::Requester;
-use crate::names::{BranchId, KekName, KekVersion};
 
 use super::super::edit::{Edit, Item};
 use super::super::keys::Tries;
@@ -32,13 +29,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn cancel_destruction(&self, who: &Requester, target: &Target) -> Result<Done<Destruction>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_cancel(who, target).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_cancel(who, target)).await
     }
 
     async fn try_cancel(&self, who: &Requester, target: &Target) -> Result<Done<Destruction>, EngineError> {
@@ -69,13 +60,7 @@ impl Engine {
         target: &Target,
         call: &GatedCall,
     ) -> Result<Done<Destruction>, EngineError> {
-        let mut tries = Tries::default();
-        loop {
-            match self.try_erase(who, target, call).await {
-                Err(failed) => tries.again(failed).await?,
-                done => return done,
-            }
-        }
+        Tries::until_settled(|| self.try_erase(who, target, call)).await
     }
 
     async fn try_erase(
@@ -166,33 +151,14 @@ impl Engine {
 
     /// What nothing opens any more when the target is erased.
     async fn lost_with(&self, view: &View, target: &Target) -> Result<Lost, EngineError> {
-        let mut lost: HashSet<BranchId> = HashSet::new();
-        let versions = self.store.count_branches(&target.kek).await?;
-        let (gone, left): (Vec<_>, Vec<_>) =
-            versions.iter().map(|(version, _)| *version).partition(|version| target.covers(*version));
-        for version in gone {
-            self.each_branch(&target.kek, version, |id| _ = lost.insert(id)).await?;
-        }
-        for version in left {
-            self.each_branch(&target.kek, version, |id| _ = lost.remove(&id)).await?;
-        }
+        let mut branch_keys = 0;
+        self.each_state(&target.kek, |state| {
+            let is_lost = state.entries.iter().all(|entry| target.covers(entry.wrapped.version()));
+            branch_keys += u64::from(is_lost);
+        })
+        .await?;
         let backups = view.backups_with(&target.kek);
         let told = backups.iter().take(BACKUPS_TOLD).map(|note| (note.id.clone(), note.made_unix_s)).collect();
-        Ok(Lost { branch_keys: lost.len() as u64, backups: backups.len(), backups_told: told })
-    }
-
-    async fn each_branch(
-        &self,
-        kek: &KekName,
-        version: KekVersion,
-        mut take: impl FnMut(BranchId),
-    ) -> Result<(), EngineError> {
-        let mut from = None;
-        loop {
-            let page = self.store.branches(kek, version, from).await?;
-            page.entries.iter().for_each(|entry| take(entry.id));
-            let Some(next) = page.next else { return Ok(()) };
-            from = Some(next);
-        }
+        Ok(Lost { branch_keys, backups: backups.len(), backups_told: told })
     }
 }

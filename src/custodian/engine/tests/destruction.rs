@@ -29,6 +29,15 @@ async fn open(database: &Database, root: &RootKey, instance: &str) -> Custodian 
     Custodian::open_with(database.again(settings()).await.expect("opens"), root, instance, weekly()).await
 }
 
+/// A custodian with the KEK, and its officers.
+async fn with_kek(database: &Database) -> (Custodian, Officers) {
+    let root = make(database).await;
+    let (custodian, officers) = (open(database, &root, "custodian-1").await, Officers::new());
+    let created = custodian.engine.create(&officers.rita.asks(), &kek(), derived(), &call("create")).await;
+    created.expect("creates");
+    (custodian, officers)
+}
+
 fn whole() -> Target {
     Target::whole(&kek())
 }
@@ -197,11 +206,8 @@ async fn certifies(custodian: &Custodian, erased: &Destruction) {
 }
 
 async fn nobody_comes_between_a_destruction_and_its_kek(database: Database) {
-    let root = make(&database).await;
-    let custodian = open(&database, &root, "custodian-1").await;
-    let (engine, officers) = (&custodian.engine, Officers::new());
-    let rita = officers.rita.asks();
-    engine.create(&rita, &kek(), derived(), &call("create")).await.expect("creates");
+    let (custodian, officers) = with_kek(&database).await;
+    let (engine, rita) = (&custodian.engine, officers.rita.asks());
     let change = KeyChange { deletion_allowed: Some(true), ..KeyChange::default() };
     let configure = async || engine.configure(&rita, &kek(), change.clone(), &call("config")).await;
     approved(engine, &officers, configure).await;
@@ -231,11 +237,8 @@ async fn nobody_comes_between_a_destruction_and_its_kek(database: Database) {
 }
 
 async fn a_destruction_is_called_off_by_one_and_begins_anew(database: Database) {
-    let root = make(&database).await;
-    let custodian = open(&database, &root, "custodian-1").await;
-    let (engine, officers) = (&custodian.engine, Officers::new());
-    let rita = officers.rita.asks();
-    engine.create(&rita, &kek(), derived(), &call("create")).await.expect("creates");
+    let (custodian, officers) = with_kek(&database).await;
+    let (engine, rita) = (&custodian.engine, officers.rita.asks());
     let wrapped = branch(engine, 1).await;
     assert_eq!(refusal(engine.cancel_destruction(&rita, &whole()).await), DestructionRefused::NotScheduled);
     schedule(engine, &officers, &whole()).await;
@@ -260,11 +263,8 @@ async fn a_destruction_is_called_off_by_one_and_begins_anew(database: Database) 
 }
 
 async fn old_versions_are_destroyed_alone_once_they_are_retired(database: Database) {
-    let root = make(&database).await;
-    let custodian = open(&database, &root, "custodian-1").await;
-    let (engine, officers) = (&custodian.engine, Officers::new());
-    let rita = officers.rita.asks();
-    engine.create(&rita, &kek(), derived(), &call("create")).await.expect("creates");
+    let (custodian, officers) = with_kek(&database).await;
+    let (engine, rita) = (&custodian.engine, officers.rita.asks());
     let old = branch(engine, 1).await;
     engine.rotate(&rita, &kek()).await.expect("rotates");
     engine.rotate(&rita, &kek()).await.expect("rotates");

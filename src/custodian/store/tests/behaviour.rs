@@ -165,10 +165,11 @@ fn entry(number: u32, kek: &KekName, version: u32) -> LedgerEntry {
 async fn the_ledger_is_read_by_pages_and_counted(database: Database) {
     let (_, store) = database.sealed().await;
     let [records, other] = ["records", "other"].map(kek);
-    let count = u32::try_from(BRANCHES_MAX).expect("small") + 5;
+    let count = u32::try_from(2 * BRANCHES_MAX).expect("small") + 5;
     let all: Vec<LedgerEntry> = (0..count).map(|number| entry(number, &records, 1)).collect();
-    store.append_branches(&all[..BRANCHES_MAX]).await.expect("appends");
-    store.append_branches(&all[BRANCHES_MAX..]).await.expect("appends");
+    for some in all.chunks(BRANCHES_MAX) {
+        store.append_branches(some).await.expect("appends");
+    }
     store
         .append_branches(&[entry(0, &records, 2), entry(0, &records, 3), entry(99_999, &other, 1)])
         .await
@@ -178,10 +179,15 @@ async fn the_ledger_is_read_by_pages_and_counted(database: Database) {
     let mut read = BTreeSet::new();
     let (mut from, mut pages) = (None, 0);
     loop {
-        let page = store.branches(&records, first, from).await.expect("reads");
+        let page = store.branch_states(&records, from).await.expect("reads");
         pages += 1;
-        read.extend(page.entries.iter().map(|entry| *entry.id.as_bytes()));
-        assert!(page.entries.iter().all(|entry| entry.wrapped.version() == first && entry.kek == records));
+        read.extend(page.branches.iter().map(|state| *state.id.as_bytes()));
+        let firsts = page.branches.iter().map(|state| &state.entries[0]);
+        assert!(firsts.into_iter().all(|entry| entry.wrapped.version() == first && entry.kek == records));
+        let several = page.branches.iter().filter(|state| state.entries.len() > 1);
+        for state in several {
+            assert_eq!(state.entries, [1, 2, 3].map(|version| entry(0, &records, version)), "never cut in two");
+        }
         from = page.next;
         if from.is_none() {
             break;
