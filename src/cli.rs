@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; the only place where concrete parts are wired together.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 officers have to approve it first.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 officers have to approve it first,
+//! 4 interrupted: run again to go on.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -23,6 +24,7 @@ mod key;
 mod maintain;
 mod migrate;
 mod policy;
+mod progress;
 mod proposals;
 mod proxy;
 mod re_encrypt;
@@ -87,6 +89,14 @@ enum Command {
     /// wins. An object keeps its bytes, headers, tags and storage class; its ETag and date become others. Run it again to go on
     /// after an interruption, and with --restart to seal a new manifest.
     Migrate(migrate::Arguments),
+    /// Read and authenticate everything in a bucket, and tell what is damaged
+    ///
+    /// An object is damaged if it is not what was written under its name: altered, cut, swapped, encrypted under a key that the bucket
+    /// does not accept, or not encrypted at all. What is written or deleted meanwhile is none. What the storage server does not list
+    /// cannot be looked at. Objects under a customer key (SSE-C) and archived ones are skipped and counted. A run that was interrupted
+    /// is gone on with for a day, in the faith that what it had verified has not changed: --restart verifies everything now. Exits
+    /// with 1 if anything is damaged.
+    Verify(verify::Arguments),
     /// Encrypt objects anew: another DEK, under another branch key, for when one of theirs may have leaked
     ///
     /// Without a choice, all objects of the bucket. An object keeps its bytes, headers, checksum, parts, tags, storage class,
@@ -106,8 +116,6 @@ enum Command {
     /// Make, show, rotate and switch off the custodian's keys
     #[command(subcommand)]
     Key(key::Command),
-    /// Read and authenticate what is stored in a bucket, and say what is damaged
-    Verify(verify::Arguments),
     /// Keep branch keys on the newest version of their keys, and their directory whole
     Maintain(maintain::Arguments),
     /// Show what waits for the approval of officers
@@ -170,12 +178,12 @@ pub fn main() -> ExitCode {
         Command::Seal(arguments) => unseal::seal(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
         Command::ReEncrypt(arguments) => re_encrypt::run(arguments),
         Command::Rebind(arguments) => rebind::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Key(command) => key::run(&command),
-        Command::Verify(arguments) => verify::run(arguments),
         Command::Maintain(arguments) => maintain::run(&arguments),
         Command::Proposals(arguments) => proposals::run(&arguments),
         Command::Approve(arguments) => vote::run(&arguments, Verb::Approve),

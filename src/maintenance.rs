@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** nothing is printed here: [`progress`] counts, and whoever started the job shows it.
 
+pub mod checkpoint;
+mod frontier;
 pub mod job;
 pub mod keys;
 pub mod migrate;
@@ -13,4 +15,5 @@ pub mod re_encrypt;
 pub mod rebind;
 pub mod renewing;
 pub mod verify;
+mod walk;
 pub mod work;

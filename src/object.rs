@@ -31,6 +31,7 @@ mod pass_through;
 pub mod plaintext;
 mod preflight;
 mod put;
+pub mod read_back;
 mod reading;
 pub mod renewal;
 mod sealed;

@@ -1,25 +1,30 @@
-//! What the commands that run jobs have in common: flags, wiring, progress, report.
+//! What the commands that run jobs have in common: flags, wiring, progress, report, and how they end.
 
-use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::watch;
 
+use super::progress::{self, Shown};
 use super::{Bad, ConfigFile, Usage, asked_to_end, start_logs, wiring};
 use crate::custody::caller::Caller;
 use crate::custody::reason::Reason;
-use crate::maintenance::job::{self, Finding, Scope};
+use crate::maintenance::checkpoint::{Checkpoint, Checkpoints, Note};
+use crate::maintenance::job::{self, End, Finding, Patience, Run, Scope};
 use crate::maintenance::progress::Progress;
 use crate::maintenance::work::Work;
 use crate::names::{LogicalBucket, Principal};
 use crate::object::access::Authenticated;
 
-/// Most findings in a report.
-const MOST_FINDINGS: usize = 1_000;
-/// How often it is told how far a job is, where nobody looks at a terminal.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// Findings that stand in a report.
+pub(super) const MOST_FINDINGS: usize = 1_000;
+/// How often a checkpoint is written.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
 /// The flags of every job over objects.
 #[derive(Args)]
@@ -35,10 +40,18 @@ pub(super) struct JobFlags {
     /// Change nothing, and say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Begin anew, whatever an earlier run that did not end has left
+    #[arg(long)]
+    pub(super) restart: bool,
     /// Print the report as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
+
+/// The process was asked to end before the job was through.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; run the same command again to go on")]
+pub(super) struct Interrupted;
 
 /// `BUCKET` or `BUCKET/PREFIX`, with or without `s3://`.
 pub(super) fn target(text: &str) -> Result<(LogicalBucket, String)> {
@@ -62,88 +75,145 @@ pub(super) async fn prepare(flags: &JobFlags) -> Result<wiring::Workbench> {
     wiring::prepare_job(config).await
 }
 
-/// Runs a job over objects, and shows what came of it; `notes` are told at the end.
-pub(super) async fn carry_out(
-    flags: &JobFlags,
-    bench: &wiring::Workbench,
-    scope: &Scope,
-    work: &dyn Work,
-    notes: impl FnOnce() -> Vec<String>,
-) -> Result<()> {
-    let (progress, begun, end) = (Progress::default(), Instant::now(), asked_to_end()?);
-    let mut findings = Vec::new();
-    let found = |finding: Finding| {
-        let Finding { key, version, error } = finding;
-        let error = format!("{:#}", anyhow::Error::from(error));
-        if !flags.json {
-            let version = version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
-            println!("{key}{version}: {error}");
-        }
-        if findings.len() < MOST_FINDINGS {
-            findings.push(json!({ "key": key, "version": version, "error": error }));
-        }
-    };
-    let complete = tokio::select! {
-        done = job::run(&bench.objects, scope, work, &progress, found) => done.map(|()| true)?,
-        () = end => false,
-        () = tell(&progress, begun) => unreachable!("it tells for ever"),
-    };
-    let counters = [
-        ("listed", &progress.listed),
-        ("done", &progress.done),
-        ("skipped", &progress.skipped),
-        ("overtaken", &progress.overtaken),
-        ("failed", &progress.failed),
-        ("bytes", &progress.bytes),
-    ];
-    if flags.json {
-        let mut report = json!({
-            "job": work.name(), "bucket": scope.bucket.as_str(), "prefix": scope.prefix, "findings": findings, "notes": notes(),
-            "seconds": begun.elapsed().as_secs(), "requests": bench.storage.requests(), "complete": complete,
-        });
-        for (name, counter) in counters {
-            report[name] = Progress::of(counter).into();
-        }
-        println!("{report:#}");
-    } else {
-        println!("{}", counters.map(|(name, counter)| format!("{} {name}", Progress::of(counter))).join(", "));
-        notes().iter().for_each(|note| println!("{note}"));
-    }
-    if !complete {
-        return Err(Interrupted.into());
-    }
-    if Progress::of(&progress.failed) > 0 { Err(Bad.into()) } else { Ok(()) }
+/// Becomes true when the process is asked to end.
+pub(super) fn stop() -> Result<watch::Receiver<bool>> {
+    let (sender, stop) = watch::channel(false);
+    let asked = asked_to_end()?;
+    tokio::spawn(async move {
+        asked.await;
+        eprintln!("claviger: stopping; what is begun is given a few seconds");
+        // Nobody may be there any more to be stopped.
+        let _ = sender.send(true);
+        std::future::pending::<()>().await;
+    });
+    Ok(stop)
 }
 
-/// The process was asked to end before the job was through.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted; run the same command again to go on")]
-pub(super) struct Interrupted;
-
-/// Tells on stderr how far a job is: in one line that is written over on a terminal, else as a JSON line now and then.
-async fn tell(progress: &Progress, begun: Instant) {
-    let bar = std::io::stderr().is_terminal().then(|| {
-        let bar = indicatif::ProgressBar::new_spinner();
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
+/// Runs the job over `scope`, shows how far it is, and reports.
+pub(super) async fn run_job(
+    flags: &JobFlags,
+    bench: &wiring::Workbench,
+    scope: Scope,
+    work: Arc<dyn Work>,
+) -> Result<()> {
+    let stop = stop()?;
+    let checkpoints = (!flags.dry_run && work.keeps_checkpoints())
+        .then(|| Checkpoints::new(Arc::clone(&bench.objects), &scope, work.as_ref()));
+    let from = match checkpoints.as_ref().filter(|_| !flags.restart) {
+        Some(checkpoints) => checkpoints.load(Patience::default()).await?,
+        None => None,
+    };
+    let mut report = Report::new(&scope, work.name(), from.as_ref(), flags.json);
+    let progress = Arc::new(Progress::default());
+    let counting = progress::is_watched().then(|| {
+        let (objects, scope, progress) = (Arc::clone(&bench.objects), scope.clone(), Arc::clone(&progress));
+        tokio::spawn(async move { job::count(&objects, &scope, &progress).await })
     });
-    loop {
-        tokio::time::sleep(if bar.is_some() { Duration::from_millis(500) } else { TOLD_EVERY }).await;
-        let [listed, done, failed, bytes] =
-            [&progress.listed, &progress.done, &progress.failed, &progress.bytes].map(Progress::of);
-        let seconds = begun.elapsed().as_secs().max(1);
-        match &bar {
-            Some(bar) => bar.set_message(format!(
-                "{listed} listed, {done} done, {failed} failed, {} MiB, {} objects/s",
-                bytes >> 20,
-                listed / seconds
-            )),
-            None => {
-                eprintln!(
-                    "{}",
-                    json!({ "seconds": seconds, "listed": listed, "done": done, "failed": failed, "bytes": bytes })
-                );
-            }
+    let shown = Shown::begin(work.name(), Arc::clone(&progress), bench.storage.clone());
+    let run = Run {
+        progress: Arc::clone(&progress),
+        stop,
+        checkpoints,
+        from,
+        every: CHECKPOINT_EVERY,
+        patience: Patience::default(),
+    };
+    let found = |finding| shown.aside(|| report.take(&finding));
+    let outcome = job::run(&bench.objects, &scope, Arc::clone(&work), run, found).await;
+    drop(shown);
+    if let Some(counting) = counting {
+        counting.abort();
+    }
+    report.show(&progress, bench.storage.requests(), matches!(outcome, Ok(End::Complete)), &work.notes());
+    match outcome? {
+        End::Stopped => Err(Interrupted.into()),
+        End::Complete if Progress::of(&progress.failed) > 0 => Err(Bad.into()),
+        End::Complete => Ok(()),
+    }
+}
+
+/// What a job tells in the end.
+struct Report {
+    job: &'static str,
+    scope: Scope,
+    begun: Instant,
+    /// Where the run went on from, and when the first run began.
+    resumed: Option<(String, String)>,
+    findings: Vec<Note>,
+    is_json: bool,
+}
+
+impl Report {
+    fn new(scope: &Scope, job: &'static str, from: Option<&Checkpoint>, is_json: bool) -> Self {
+        let resumed = from.map(|from| (from.reached.clone(), moment(from.begun_ms)));
+        if let Some((reached, begun)) = &resumed {
+            eprintln!(
+                "claviger: going on after {reached:?}, up to where a run that began at {begun} came; --restart begins anew"
+            );
+        }
+        let findings = from.map(|from| from.notes.clone()).unwrap_or_default();
+        let report = Self { job, scope: scope.clone(), begun: Instant::now(), resumed, findings, is_json };
+        if !is_json {
+            report.findings.iter().for_each(show);
+        }
+        report
+    }
+
+    fn take(&mut self, finding: &Finding) {
+        let note = Note::new(&finding.key, finding.version.as_deref(), &finding.error);
+        if !self.is_json {
+            show(&note);
+        }
+        if self.findings.len() < MOST_FINDINGS {
+            self.findings.push(note);
         }
     }
+
+    fn show(&self, progress: &Progress, requests: u64, complete: bool, notes: &[String]) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let counts = progress.counts();
+        if !self.is_json {
+            let named = counts.named().into_iter().filter(|(name, _)| *name != "bytes");
+            let named: Vec<String> = named.map(|(name, count)| format!("{count} {name}")).collect();
+            let (bytes, span) = (progress::bytes(counts.bytes), progress::span(seconds));
+            println!("{}: {}; {bytes} in {span}, {requests} requests", self.job, named.join(", "));
+            if let Some((reached, begun)) = &self.resumed {
+                println!("of these, those up to {reached:?} by a run that began at {begun}");
+            }
+            notes.iter().for_each(|note| println!("{note}"));
+            return;
+        }
+        let mut report = json!({
+            "job": self.job,
+            "bucket": self.scope.bucket.as_str(),
+            "prefix": self.scope.prefix,
+            "findings": self.findings.iter().map(as_json).collect::<Vec<_>>(),
+            "notes": notes,
+            "seconds": (seconds * 1000.0).round() / 1000.0,
+            "requests": requests,
+            "complete": complete,
+        });
+        for (name, count) in counts.named() {
+            report[name] = count.into();
+        }
+        if let Some((reached, begun)) = &self.resumed {
+            report["resumed"] = json!({ "after": reached, "begun": begun });
+        }
+        println!("{report}");
+    }
+}
+
+fn show(note: &Note) {
+    let version = note.version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
+    // A key may have anything in it, and goes to a terminal.
+    println!("{}{version}: {}", note.key.escape_debug(), note.error);
+}
+
+fn as_json(note: &Note) -> Value {
+    json!({ "key": note.key, "version": note.version, "error": note.error })
+}
+
+fn moment(unix_ms: u64) -> String {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms / 1000) * 1_000_000_000);
+    moment.ok().and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
 }

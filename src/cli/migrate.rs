@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::jobs::{self, Interrupted, JobFlags};
+use super::progress::Shown;
 use super::re_encrypt::Stopped;
 use super::{Bad, Usage, asked_to_end, runtime};
 use crate::maintenance::job::Finding;
@@ -25,9 +26,6 @@ pub(super) struct Arguments {
     bucket: String,
     #[command(flatten)]
     job: JobFlags,
-    /// Seal a new manifest of what is not encrypted now, whatever an earlier run left
-    #[arg(long)]
-    restart: bool,
     /// Seal the manifest, and encrypt nothing yet
     #[arg(long)]
     manifest_only: bool,
@@ -42,7 +40,7 @@ pub(super) struct Arguments {
 struct Run {
     job: Migrate,
     arguments: Arguments,
-    progress: Progress,
+    progress: Arc<Progress>,
     findings: Vec<(String, Option<String>, String)>,
 }
 
@@ -65,27 +63,32 @@ async fn migrate(arguments: Arguments) -> Result<()> {
     let (remaining, without_acl) = Default::default();
     let who = jobs::who();
     let job = Migrate { objects, who, bucket, concurrency, conditional, pause: PAUSE, remaining, without_acl };
-    let mut run = Run { job, arguments, progress: Progress::default(), findings: Vec::new() };
+    let mut run = Run { job, arguments, progress: Arc::default(), findings: Vec::new() };
     let begun = Instant::now();
+    let shown = Shown::begin("migrate", Arc::clone(&run.progress), bench.storage.clone());
     let complete = tokio::select! {
-        complete = run.go() => complete?,
+        complete = run.go(&shown) => complete?,
         () = end => return Err(Interrupted.into()),
     };
+    drop(shown);
     run.report(begun, complete);
     if complete && run.findings.is_empty() { Ok(()) } else { Err(Bad.into()) }
 }
 
 impl Run {
     /// Whether nothing is left to do.
-    async fn go(&mut self) -> Result<bool> {
+    async fn go(&mut self, shown: &Shown) -> Result<bool> {
         let Some(pages) = self.pages().await? else { return Ok(true) };
         let (json, bucket) = (self.arguments.job.json, self.job.bucket.clone());
         if !json && pages.head.done {
-            println!(
-                "the manifest is closed already; with --restart, a new one is sealed of what is not encrypted now"
-            );
+            shown.aside(|| {
+                println!(
+                    "the manifest is closed already; with --restart, a new one is sealed of what is not encrypted now"
+                );
+            });
         } else if !json {
-            println!("the manifest lists {} objects of {bucket} that are not encrypted", pages.head.entries);
+            let entries = pages.head.entries;
+            shown.aside(|| println!("the manifest lists {entries} objects of {bucket} that are not encrypted"));
         }
         if self.arguments.manifest_only {
             return Ok(true);
@@ -93,14 +96,15 @@ impl Run {
         let mut ended = Ended::Closed;
         if !pages.head.done {
             let findings = &mut self.findings;
-            ended = self.job.run(pages, &self.progress, |finding| note(findings, finding, json)).await?;
+            ended =
+                self.job.run(pages, &self.progress, |finding| shown.aside(|| note(findings, finding, json))).await?;
         }
         if self.arguments.versions {
             let findings = &mut self.findings;
-            self.job.find_old_versions(|finding| note(findings, finding, json)).await?;
+            self.job.find_old_versions(|finding| shown.aside(|| note(findings, finding, json))).await?;
         }
         if !json {
-            println!("{}", advice(ended));
+            shown.aside(|| println!("{}", advice(ended)));
         }
         Ok(ended != Ended::Failed)
     }
@@ -109,7 +113,7 @@ impl Run {
     async fn pages(&mut self) -> Result<Option<Pages>> {
         let (job, flags) = (&self.job, &self.arguments.job);
         let before = job.objects.manifest(&job.bucket).await?;
-        if let Some(pages) = before.as_ref().filter(|_| !self.arguments.restart && !flags.dry_run) {
+        if let Some(pages) = before.as_ref().filter(|_| !flags.restart && !flags.dry_run) {
             return Ok(Some(pages.clone()));
         }
         let entries = job.find(&self.progress).await?;

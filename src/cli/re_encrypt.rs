@@ -81,7 +81,7 @@ async fn re_encrypt(arguments: Arguments) -> Result<()> {
     let choice = Choice { branch, below: kek_version, onto: kek, before_ms: before };
     let work = ReEncrypt { objects, who: jobs::who(), choice, manner, versions, tally: Tally::default() };
     let scope = Scope { bucket, prefix, versions, concurrency: usize::from(flags.concurrency) };
-    jobs::carry_out(&flags, &bench, &scope, &work, || work.tally.notes()).await
+    jobs::run_job(&flags, &bench, scope, Arc::new(work)).await
 }
 
 impl Stopped {

@@ -42,5 +42,5 @@ async fn rebind(arguments: Arguments) -> Result<()> {
     let (who, tally, keys) = (jobs::who(), Tally::default(), prefix.clone());
     let work = Rebind { objects, who, prefix: keys, from_bucket, from_prefix, manner, tally };
     let scope = Scope { bucket, prefix, versions: false, concurrency: usize::from(flags.concurrency) };
-    jobs::carry_out(&flags, &bench, &scope, &work, || work.tally.notes()).await
+    jobs::run_job(&flags, &bench, scope, Arc::new(work)).await
 }

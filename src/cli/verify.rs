@@ -1,7 +1,6 @@
 //! `claviger verify`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use clap::Args;
@@ -9,7 +8,7 @@ use clap::Args;
 use super::jobs::{self, JobFlags};
 use super::runtime;
 use crate::maintenance::job::Scope;
-use crate::maintenance::verify::Verify;
+use crate::maintenance::verify::{Passed, Verify};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -18,10 +17,10 @@ pub(super) struct Arguments {
     target: String,
     #[command(flatten)]
     job: JobFlags,
-    /// Authenticate size, checksum and metadata of each object, and leave its bytes unread
+    /// Open envelopes and the ends of objects only, which is quicker, and leave their bytes unread
     #[arg(long)]
     headers_only: bool,
-    /// Old versions, too
+    /// Verify all versions, and not only the newest
     #[arg(long)]
     versions: bool,
 }
@@ -34,13 +33,8 @@ async fn verify(arguments: Arguments) -> Result<()> {
     let Arguments { target, job: flags, headers_only, versions } = arguments;
     let (bucket, prefix) = jobs::target(&target)?;
     let bench = jobs::prepare(&flags).await?;
-    let headers_only = headers_only || flags.dry_run;
-    let (objects, who) = (Arc::clone(&bench.objects), jobs::who());
-    let work = Verify { objects, who, headers_only, under_customer_keys: AtomicU64::new(0) };
+    let (objects, who, passed) = (Arc::clone(&bench.objects), jobs::who(), Passed::default());
+    let work = Verify { objects, who, headers_only, versions, dry_run: flags.dry_run, passed };
     let scope = Scope { bucket, prefix, versions, concurrency: usize::from(flags.concurrency) };
-    let notes = || match work.under_customer_keys.load(Ordering::Relaxed) {
-        0 => Vec::new(),
-        count => vec![format!("{count} objects are under keys of clients' own (SSE-C), and were not verified")],
-    };
-    jobs::carry_out(&flags, &bench, &scope, &work, notes).await
+    jobs::run_job(&flags, &bench, scope, Arc::new(work)).await
 }

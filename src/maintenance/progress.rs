@@ -17,6 +17,53 @@ pub struct Progress {
     pub failed: AtomicU64,
     /// Bytes of plaintext treated.
     pub bytes: AtomicU64,
+    /// Objects that there are in all; 0 as long as that is not known.
+    pub total: AtomicU64,
+}
+
+/// The counters at one moment, or of some of the objects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Objects that the listing gave.
+    pub listed: u64,
+    /// Objects treated.
+    pub done: u64,
+    /// Objects with nothing to do.
+    pub skipped: u64,
+    /// Objects that somebody else wrote meanwhile.
+    pub overtaken: u64,
+    /// Objects that failed.
+    pub failed: u64,
+    /// Bytes of plaintext treated.
+    pub bytes: u64,
+}
+
+impl Counts {
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            listed: self.listed.saturating_add(other.listed),
+            done: self.done.saturating_add(other.done),
+            skipped: self.skipped.saturating_add(other.skipped),
+            overtaken: self.overtaken.saturating_add(other.overtaken),
+            failed: self.failed.saturating_add(other.failed),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// With the names that reports have for them.
+    pub fn named(self) -> [(&'static str, u64); 6] {
+        let Self { listed, done, skipped, overtaken, failed, bytes } = self;
+        [
+            ("listed", listed),
+            ("done", done),
+            ("skipped", skipped),
+            ("overtaken", overtaken),
+            ("failed", failed),
+            ("bytes", bytes),
+        ]
+    }
 }
 
 impl Progress {
@@ -28,5 +75,27 @@ impl Progress {
     /// A counter now.
     pub fn of(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
+    }
+
+    /// Adds to all counters.
+    pub fn add_all(&self, counts: Counts) {
+        Self::add(&self.listed, counts.listed);
+        Self::add(&self.done, counts.done);
+        Self::add(&self.skipped, counts.skipped);
+        Self::add(&self.overtaken, counts.overtaken);
+        Self::add(&self.failed, counts.failed);
+        Self::add(&self.bytes, counts.bytes);
+    }
+
+    /// All counters now.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            listed: Self::of(&self.listed),
+            done: Self::of(&self.done),
+            skipped: Self::of(&self.skipped),
+            overtaken: Self::of(&self.overtaken),
+            failed: Self::of(&self.failed),
+            bytes: Self::of(&self.bytes),
+        }
     }
 }

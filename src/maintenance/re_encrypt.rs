@@ -33,6 +33,14 @@ impl Work for ReEncrypt {
         "re-encrypt"
     }
 
+    fn parameters(&self) -> String {
+        format!("{:?}", self.choice)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.tally.notes()
+    }
+
     fn treat<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Outcome> {
         async move {
             let old = item.entry.version.as_deref().filter(|_| !item.entry.is_latest);

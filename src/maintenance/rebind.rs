@@ -49,6 +49,14 @@ impl Work for Rebind {
         "rebind"
     }
 
+    fn parameters(&self) -> String {
+        format!("{}/{}", self.from_bucket, self.from_prefix)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.tally.notes()
+    }
+
     fn treat<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Outcome> {
         async move {
             let former = match self.former(&item.key) {

@@ -35,6 +35,11 @@ pub enum Outcome {
         /// Why, in words that stand in the report.
         error: Error,
     },
+    /// The job cannot go on with any object, such as when a disk is full.
+    Stuck {
+        /// Why.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// A job over objects.
@@ -42,7 +47,22 @@ pub trait Work: Send + Sync {
     /// Its name in checkpoints and reports, such as `verify`.
     fn name(&self) -> &'static str;
 
+    /// What else tells this run from another one of the same job over the same objects: a checkpoint counts only for the same.
+    fn parameters(&self) -> String {
+        String::new()
+    }
+
+    /// Whether a further run goes on where this one ended. If not, it begins at the beginning, and sees for itself what is done.
+    fn keeps_checkpoints(&self) -> bool {
+        true
+    }
+
     /// Treats one object. It is tried again by the runner while [`Outcome::Failed`] says that the storage server or the custodian failed for
-    /// the moment, so it has to be safe to run twice.
+    /// the moment, so it has to be safe to run twice, and to be dropped at any time.
     fn treat<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Outcome>;
+
+    /// Sentences about what an operator wants to know beside the counters.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,5 +1,7 @@
 //! Why an operation on objects failed. Variants are causes; what a client is told is decided above.
 
+mod transient;
+
 use http::StatusCode;
 
 use crate::crypto::{NotAuthentic, RandomFailed};
@@ -14,7 +16,6 @@ use crate::s3::conditions::ConditionError;
 use crate::s3::xml::XmlError;
 use crate::storage::{Refusal, StorageError};
 
-use super::answer::ReadFailure;
 use super::attributes::AttributesError;
 use super::copy::CopyError;
 use super::multipart::{ChecksumChoiceError, CompleteError};
@@ -29,9 +30,6 @@ pub enum Error {
     /// No grant of the client covers it.
     #[error("the client has no grant for this operation on this bucket")]
     Denied,
-    /// What was read broke off before its end: not as it was written, or not to be had.
-    #[error("what is stored could not be read to its end")]
-    CutOff(#[source] ReadFailure),
     /// A preflight request that does not say from where, or for what.
     #[error("a preflight request says Origin and Access-Control-Request-Method")]
     Preflight,
@@ -190,7 +188,7 @@ impl Error {
     }
 
     /// Whether the storage server refused with this status.
-    pub(crate) fn is_status(&self, status: StatusCode) -> bool {
+    pub(super) fn is_status(&self, status: StatusCode) -> bool {
         self.refusal().is_some_and(|refusal| refusal.status == status)
     }
 

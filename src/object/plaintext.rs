@@ -36,14 +36,6 @@ pub struct Upload {
     pub payload: Payload,
 }
 
-impl Upload {
-    /// Of a request without a body.
-    pub fn none() -> Self {
-        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-        Self { body, payload: Payload::Unsigned }
-    }
-}
-
 /// Why an upload was not committed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {

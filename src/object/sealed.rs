@@ -84,6 +84,14 @@ impl Objects {
         let (plaintext, _) = open_in_memory(opener, entry.slice_ref(body))?;
         if plaintext.len() > limit { Err(Error::NotAuthentic) } else { Ok(Some(plaintext.into())) }
     }
+
+    /// Deletes an entry; one that is not there counts as deleted.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn remove_entry(&self, name: &str) -> Result<(), Error> {
+        Ok(self.state.delete(&[name]).await?)
+    }
 }
 
 fn split(entry: &[u8]) -> Option<(&str, &[u8])> {

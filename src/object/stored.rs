@@ -13,7 +13,7 @@ use super::bucket::Bucket;
 use super::error::{Error, WrongAnswer};
 
 /// Most bytes of a page: 1,000 keys of 1,024 bytes, each percent-encoded, and what belongs to them.
-const MAX_PAGE: usize = 8 << 20;
+pub(super) const MAX_PAGE: usize = 8 << 20;
 
 /// Where a listing goes on: after this key, and after this version of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub struct Position {
     pub key: String,
     /// The version, where versions are listed.
     pub version: Option<String>,
+    /// What the storage server calls it, within one walk. It counts before the key where it is there: the order is the server's own.
+    pub token: Option<String>,
+}
+
+impl Position {
+    /// After an entry.
+    pub fn after(entry: &StoredEntry) -> Self {
+        Self { key: entry.key.clone(), version: entry.version.clone(), token: None }
+    }
 }
 
 /// A page of what is stored.
@@ -56,8 +65,10 @@ impl Objects {
         let bucket = self.bucket_named(bucket)?;
         let mut request = StorageRequest::bucket(Method::GET, bucket.physical);
         request = if versions { request.flag("versions") } else { request.query("list-type", "2") };
-        request = request.query("prefix", prefix);
-        if !after.key.is_empty() {
+        request = request.query("prefix", prefix).query("encoding-type", "url");
+        if let Some(token) = after.token.as_ref().filter(|_| !versions) {
+            request = request.query("continuation-token", token);
+        } else if !after.key.is_empty() {
             let name = if versions { "key-marker" } else { "start-after" };
             request = request.query(name, &after.key);
             if let Some(version) = after.version.as_ref().filter(|_| versions) {
@@ -66,11 +77,7 @@ impl Objects {
         }
         let response = self.storage.send(request, None).await?.checked().await?;
         let listing = StoredListing::parse(&response.collect(MAX_PAGE).await?).map_err(WrongAnswer::Document)?;
-        let next = listing.is_truncated.then(|| next_of(&listing, versions)).flatten();
-        if next.as_ref().is_some_and(|next| next == after) || (listing.is_truncated && next.is_none()) {
-            return Err(WrongAnswer::Kind.into());
-        }
-        Ok(StoredPage { entries: listing.entries, next })
+        page_of(listing, prefix, after, versions)
     }
 
     /// What the storage server says of one object or version: the answer to a HEAD, whose envelope nobody opened.
@@ -103,10 +110,38 @@ pub fn stored_envelope(response: &StorageResponse) -> Result<Option<Unverified>,
     super::opened::envelope_of(&response.headers).map(Some)
 }
 
-fn next_of(listing: &StoredListing, versions: bool) -> Option<Position> {
-    if let (true, Some((key, version))) = (versions, &listing.next) {
-        return Some(Position { key: key.clone(), version: Some(version.clone()).filter(|text| !text.is_empty()) });
+/// The page that was asked for.
+///
+/// # Errors
+/// [`WrongAnswer`] when it is another one, or leads to itself.
+pub(super) fn page_of(
+    listing: StoredListing,
+    prefix: &str,
+    after: &Position,
+    versions: bool,
+) -> Result<StoredPage, Error> {
+    if listing.entries.iter().any(|entry| !entry.key.starts_with(prefix)) {
+        return Err(WrongAnswer::Kind.into());
     }
-    let last = listing.entries.last()?;
-    Some(Position { key: last.key.clone(), version: last.version.clone() })
+    let next = listing.is_truncated.then(|| next_of(&listing, versions, after));
+    match next {
+        None => Ok(StoredPage { entries: listing.entries, next: None }),
+        Some(Some(next)) if next != *after => Ok(StoredPage { entries: listing.entries, next: Some(next) }),
+        // It would be read for ever.
+        Some(_) => Err(WrongAnswer::Kind.into()),
+    }
+}
+
+fn next_of(listing: &StoredListing, versions: bool, after: &Position) -> Option<Position> {
+    if let (true, Some((key, version))) = (versions, &listing.next) {
+        let version = Some(version.clone()).filter(|text| !text.is_empty());
+        return Some(Position { key: key.clone(), version, token: None });
+    }
+    let mut next = listing.entries.last().map(Position::after);
+    if let (false, Some(token)) = (versions, &listing.token) {
+        // A page without entries may lead on all the same.
+        let next = next.get_or_insert_with(|| after.clone());
+        next.token = Some(token.clone());
+    }
+    next
 }

@@ -156,7 +156,7 @@ fn fault_of(error: &Error) -> Fault {
             Code::InvalidObjectState,
             "The stored object was not encrypted by this proxy, and this bucket does not serve such objects.",
         ),
-        Error::Malformed(_) | Error::NotAuthentic | Error::CutOff(_) => not_authentic(),
+        Error::Malformed(_) | Error::NotAuthentic => not_authentic(),
         Error::ForeignKek(_) => Fault::new(
             Code::InvalidObjectState,
             "The stored object is encrypted under a KEK that this bucket does not accept.",

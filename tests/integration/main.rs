@@ -17,6 +17,7 @@ mod cutting_off;
 mod forms;
 mod harness;
 mod hidden;
+mod jobs;
 mod logging;
 mod memory;
 mod migration;

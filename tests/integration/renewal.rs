@@ -7,12 +7,13 @@ mod encrypted;
 mod lost_races;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use claviger::custody::caller::Caller;
 use claviger::custody::reason::Reason;
 use claviger::format::envelope::Unverified;
-use claviger::maintenance::job::{self, Scope};
+use claviger::maintenance::job::{self, Patience, Run, Scope};
 use claviger::maintenance::progress::Progress;
 use claviger::maintenance::re_encrypt::ReEncrypt;
 use claviger::maintenance::rebind::Rebind;
@@ -27,7 +28,7 @@ use http::Method;
 use crate::harness::proxy::workbench;
 use crate::harness::{Answer, BUCKET, S3, Setup, Store, World, noise};
 
-const PART: usize = 5 << 20;
+pub(crate) const PART: usize = 5 << 20;
 /// All objects of these tests are stored in one request.
 const AT_ONCE: u64 = 5 << 30;
 /// Objects of more than a part are stored in parts.
@@ -81,11 +82,13 @@ impl Report {
     }
 }
 
-async fn run(objects: &Arc<Objects>, bucket: &str, prefix: &str, versions: bool, work: &dyn Work) -> Report {
-    let (progress, mut found) = (Progress::default(), Vec::new());
+async fn run(objects: &Arc<Objects>, bucket: &str, prefix: &str, versions: bool, work: Arc<dyn Work>) -> Report {
+    let (progress, mut found) = (Arc::new(Progress::default()), Vec::new());
     let scope = Scope { bucket: name(bucket), prefix: prefix.to_owned(), versions, concurrency: 4 };
     let keep = |finding: job::Finding| found.push((finding.key, format!("{:#}", finding.error)));
-    let through = job::run(objects, &scope, work, &progress, keep).await.is_ok();
+    let patience = Patience { pause: Duration::from_millis(1), tries: 3, ..Patience::default() };
+    let run = Run { patience, ..Run::simple(Arc::clone(&progress)) };
+    let through = job::run(objects, &scope, work, run, keep).await.is_ok();
     let [listed, done, skipped, overtaken, bytes] =
         [&progress.listed, &progress.done, &progress.skipped, &progress.overtaken, &progress.bytes].map(Progress::of);
     Report { listed, done, skipped, overtaken, bytes, found, through }
@@ -110,7 +113,8 @@ async fn re_encrypt_with(
 ) -> (Report, Vec<String>) {
     let work =
         ReEncrypt { objects: Arc::clone(&objects), who: who(), choice, manner, versions, tally: Tally::default() };
-    let report = run(&objects, BUCKET, "", versions, &work).await;
+    let work = Arc::new(work);
+    let report = run(&objects, BUCKET, "", versions, Arc::clone(&work) as Arc<dyn Work>).await;
     (report, work.tally.notes())
 }
 
@@ -125,7 +129,7 @@ async fn rebind(objects: Arc<Objects>, to: (&str, &str), from: (&str, &str), man
         manner,
         tally: Tally::default(),
     };
-    run(&objects, to.0, to.1, false, &work).await
+    run(&objects, to.0, to.1, false, Arc::new(work)).await
 }
 
 fn envelope(store: &Store, bucket: &str, key: &str) -> Unverified {
@@ -133,7 +137,7 @@ fn envelope(store: &Store, bucket: &str, key: &str) -> Unverified {
 }
 
 /// Uploads an object in parts, given their numbers and lengths.
-async fn upload(s3: &S3, key: &str, algorithm: Option<&str>, lengths: &[(u32, usize)]) -> Bytes {
+pub(crate) async fn upload(s3: &S3, key: &str, algorithm: Option<&str>, lengths: &[(u32, usize)]) -> Bytes {
     let mut begin = s3.ask(Method::POST, BUCKET, key).query_text("uploads").header("content-type", "text/csv");
     begin = begin.header("x-amz-meta-owner", "alice");
     if let Some(algorithm) = algorithm {

@@ -54,6 +54,11 @@ pub(crate) fn shown(seen: &Seen, text: &str) -> String {
     }
 }
 
+/// Says that names are encoded, where that was asked for.
+pub(crate) fn encoding(seen: &Seen) -> &'static str {
+    if seen.value("encoding-type") == Some("url") { "<EncodingType>url</EncodingType>" } else { "" }
+}
+
 /// ListObjects, version 1 or 2.
 pub(crate) fn listing(objects: &BTreeMap<String, Stored>, seen: &Seen) -> Reply {
     let v2 = seen.has("list-type");
@@ -84,6 +89,7 @@ pub(crate) fn listing(objects: &BTreeMap<String, Stored>, seen: &Seen) -> Reply 
         seen.bucket,
         shown(prefix)
     );
+    xml.push_str(encoding(seen));
     if let (true, Some(last)) = (truncated, rows.last()) {
         let last = match last {
             Row::Object(key, _) => key,

@@ -276,7 +276,10 @@ impl Store {
                     }
                 };
                 self.count(&seen, |traffic| traffic.received += body.len());
-                self.answer(&seen, body)
+                let mut asked = seen.clone();
+                let page = self.quirks().page.filter(|_| seen.key.is_empty() && !seen.has("max-keys"));
+                asked.query.extend(page.map(|page| ("max-keys".to_owned(), Some(page.to_string()))));
+                self.answer(&asked, body)
             };
         if silent {
             return Err(hang_up());

@@ -21,6 +21,8 @@ pub(crate) struct Quirks {
     pub(crate) ignores_completion_conditions: bool,
     /// CopyObject refuses objects of more stored bytes.
     pub(crate) copy_limit: Option<usize>,
+    /// Entries of a listing's page, where the request says no number.
+    pub(crate) page: Option<usize>,
 }
 
 /// Bytes of bodies, those of the state bucket not counted.
@@ -51,6 +53,11 @@ impl Store {
     /// What it does differently, to be changed.
     pub(crate) fn quirks(&self) -> MutexGuard<'_, Quirks> {
         lock(&self.inner.quirks)
+    }
+
+    /// Listings have pages of so many entries.
+    pub(crate) fn shorten_listings(&self, page: usize) {
+        self.quirks().page = Some(page);
     }
 
     /// The uploads under way, by id, to be looked at and changed.

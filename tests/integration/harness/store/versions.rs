@@ -7,7 +7,7 @@ use std::sync::MutexGuard;
 
 use http::Method;
 
-use super::super::listing::shown;
+use super::super::listing::{encoding, shown};
 use super::super::reply::Reply;
 use super::objects::read;
 use super::{Buckets, Seen, Store, Stored, lock};
@@ -212,6 +212,7 @@ fn list(bucket: &BTreeMap<String, Stored>, older: Option<&BTreeMap<String, Vec<V
         seen.bucket,
         shown(prefix)
     );
+    xml.push_str(encoding(seen));
     if let (true, Some(last)) = (truncated, rows.last()) {
         let (key, id) = (shown(last.0), &last.1);
         let _ = write!(xml, "<NextKeyMarker>{key}</NextKeyMarker><NextVersionIdMarker>{id}</NextVersionIdMarker>");
