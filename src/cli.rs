@@ -15,7 +15,9 @@ mod check;
 mod custodian;
 mod custodian_client;
 mod demo;
+mod export;
 mod files;
+mod gc;
 mod grant;
 mod init;
 mod inspect;
@@ -97,6 +99,21 @@ enum Command {
     /// is gone on with for a day, in the faith that what it had verified has not changed: --restart verifies everything now. Exits
     /// with 1 if anything is damaged.
     Verify(verify::Arguments),
+    /// Decrypt a bucket's objects out into files
+    ///
+    /// The newest version of each object (old versions are not exported) becomes a file below the folder, by its key; the folder's
+    /// .claviger-metadata.jsonl has a line of JSON for each: key, path, size, SHA-256, ETag, date, headers and tags. A key that makes no
+    /// safe path is escaped: control characters and % as %XX; an empty piece between slashes as %empty, . and .. with %2E; pieces of
+    /// more than 200 bytes are cut, %more at the end of the folder that holds the rest; where a name is an object and a folder of
+    /// others, the second one ends in %dir or %file. Run it again to go on: files that are there with the recorded size and hash are
+    /// left alone. Files are readable for their owner alone.
+    Export(export::Arguments),
+    /// Delete what uploads that are over, and jobs that nobody went on with, left in the state bucket
+    ///
+    /// An upload's state is deleted if nothing in it is younger than the time given, and the storage server, asked for that upload, says
+    /// that there is none. What cannot be told, such as a record that somebody moved or altered, is left alone and shown. Branch keys
+    /// and manifests are never touched. Run it now and then, such as once a day.
+    Gc(gc::Arguments),
     /// Encrypt objects anew: another DEK, under another branch key, for when one of theirs may have leaked
     ///
     /// Without a choice, all objects of the bucket. An object keeps its bytes, headers, checksum, parts, tags, storage class,
@@ -179,6 +196,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Gc(arguments) => gc::run(arguments),
         Command::ReEncrypt(arguments) => re_encrypt::run(arguments),
         Command::Rebind(arguments) => rebind::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),

@@ -6,7 +6,9 @@
 //! **Invariant:** nothing is printed here: [`progress`] counts, and whoever started the job shows it.
 
 pub mod checkpoint;
+pub mod export;
 mod frontier;
+pub mod gc;
 pub mod job;
 pub mod keys;
 pub mod migrate;

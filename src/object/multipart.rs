@@ -13,6 +13,7 @@ mod checksum_choice;
 mod complete;
 mod copy_part;
 mod create;
+pub mod leftover;
 mod list_parts;
 mod part;
 mod state;

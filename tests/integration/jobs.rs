@@ -1,6 +1,8 @@
 //! What all jobs have in common, tried with a job that notes what it is given; and the jobs verify, export and gc.
 
 mod checkpoints;
+mod collecting;
+mod exporting;
 mod listings;
 mod verifying;
 

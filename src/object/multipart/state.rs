@@ -43,6 +43,11 @@ impl Folder {
         Self(format!("upload/{}/", hex(&hash[..16])))
     }
 
+    /// That of which only the hash is known.
+    pub(super) fn of_hash(hash: &str) -> Self {
+        Self(format!("upload/{hash}/"))
+    }
+
     pub(super) fn record(&self) -> String {
         format!("{}record", self.0)
     }
@@ -220,7 +225,7 @@ fn tell(outcome: Result<(), StateError>) {
 }
 
 /// All but the record, which says whose the rest is.
-async fn forget_parts(state: &StateBucket, folder: &Folder) -> Result<(), StateError> {
+pub(super) async fn forget_parts(state: &StateBucket, folder: &Folder) -> Result<(), StateError> {
     let record = folder.record();
     let mut last = String::new();
     for _ in 0..MOST_PAGES {
@@ -235,6 +240,6 @@ async fn forget_parts(state: &StateBucket, folder: &Folder) -> Result<(), StateE
     Err(StateError::TooMany)
 }
 
-async fn forget_record(state: &StateBucket, folder: &Folder) -> Result<(), StateError> {
+pub(super) async fn forget_record(state: &StateBucket, folder: &Folder) -> Result<(), StateError> {
     state.delete(&[&folder.record()]).await
 }
