@@ -17,9 +17,16 @@ use claviger::net::tls::{ClientTls, client_config};
 use claviger::s3::sigv4::{Credentials, PayloadHash, SigningTarget, sign};
 use claviger::secret::SecretBytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use time::OffsetDateTime;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+/// An answer of 503 asks for another attempt, as of any client.
+const RETRIES: u32 = 5;
+/// Before the first of them; the next ones wait longer.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Operation {
@@ -45,12 +52,24 @@ struct Options {
     /// Bytes of each object.
     #[arg(long)]
     size: usize,
-    /// Operations in all.
-    #[arg(long)]
-    count: u64,
+    /// Operations in all; or else --seconds.
+    #[arg(long, required_unless_present = "seconds")]
+    count: Option<u64>,
+    /// How long, once each connection has done one operation that is not counted.
+    #[arg(long, conflicts_with = "count")]
+    seconds: Option<f64>,
+    /// Keep the connections open for so long at the end, doing nothing.
+    #[arg(long, default_value_t = 0.0)]
+    hold: f64,
     /// Operations at a time.
     #[arg(long, default_value_t = 1)]
     connections: u64,
+    /// So many names, which the requests go round
+    #[arg(long, default_value_t = 64)]
+    names: u64,
+    /// How far one request's name is from the next one's.
+    #[arg(long, default_value_t = 1)]
+    stride: u64,
 }
 
 struct Load {
@@ -58,12 +77,19 @@ struct Load {
     credentials: Credentials,
     options: Options,
     next: AtomicU64,
+    retried: AtomicU64,
     body: Bytes,
+    ready: Barrier,
 }
 
 impl Load {
-    async fn one(&self, index: u64) -> anyhow::Result<()> {
-        let path = format!("/{}/load/{}/{}", self.options.bucket, self.options.size, index % 64);
+    async fn one(&self, index: u64, tried: u32) -> anyhow::Result<()> {
+        let path = format!(
+            "/{}/load/{}/{}",
+            self.options.bucket,
+            self.options.size,
+            index.wrapping_mul(self.options.stride) % self.options.names.max(1)
+        );
         let (method, body) = match self.options.operation {
             Operation::Put => (Method::PUT, self.body.clone()),
             Operation::Get => (Method::GET, Bytes::new()),
@@ -81,6 +107,11 @@ impl Load {
         *request.headers_mut() = headers;
         let response = self.client.request(request, Duration::from_secs(60)).await?;
         let status = response.status();
+        if status == StatusCode::SERVICE_UNAVAILABLE && tried < RETRIES {
+            self.retried.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(RETRY_PAUSE * (tried + 1)).await;
+            return Box::pin(self.one(index, tried + 1)).await;
+        }
         let mut body = response.into_body();
         let mut length = 0;
         while let Some(frame) = body.frame().await {
@@ -91,15 +122,20 @@ impl Load {
         Ok(())
     }
 
-    async fn work(&self) -> anyhow::Result<Vec<Duration>> {
+    async fn work(&self, number: u64) -> anyhow::Result<Vec<Duration>> {
         let mut taken = Vec::new();
+        if self.options.seconds.is_some() {
+            self.one(number, 0).await.context("the first operation")?;
+        }
+        self.ready.wait().await;
+        let end = self.options.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= self.options.count {
+            if end.is_some_and(|end| end <= Instant::now()) || self.options.count.is_some_and(|count| index >= count) {
                 return Ok(taken);
             }
             let begun = Instant::now();
-            self.one(index).await.with_context(|| format!("operation {index}"))?;
+            self.one(index, 0).await.with_context(|| format!("operation {index}"))?;
             taken.push(begun.elapsed());
         }
     }
@@ -114,17 +150,33 @@ async fn main() -> anyhow::Result<()> {
     let tls = client_config(&ClientTls { ca_file: options.ca.clone(), identity: None })?;
     let client = HttpClient::new(tls, &ClientSettings { pool_max_idle_per_host: 4096, ..ClientSettings::default() });
     let body: Bytes = (0..options.size).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect::<Vec<_>>().into();
-    let load = Arc::new(Load { client, credentials, options, next: AtomicU64::new(0), body });
-    let begun = Instant::now();
-    let workers: Vec<_> = (0..load.options.connections)
-        .map(|_| {
+    // Whoever waits for all to be ready is one more.
+    let ready = Barrier::new(usize::try_from(options.connections)? + 1);
+    let load = Arc::new(Load {
+        client,
+        credentials,
+        options,
+        next: AtomicU64::new(0),
+        retried: AtomicU64::new(0),
+        body,
+        ready,
+    });
+    let mut workers: JoinSet<_> = (0..load.options.connections)
+        .map(|number| {
             let load = Arc::clone(&load);
-            tokio::spawn(async move { load.work().await })
+            async move { load.work(number).await }
         })
         .collect();
+    tokio::select! {
+        biased;
+        _ = load.ready.wait() => {}
+        // Nobody ends well before all are ready.
+        Some(ended) = workers.join_next() => { ended??; }
+    }
+    let begun = Instant::now();
     let mut taken = Vec::new();
-    for worker in workers {
-        taken.extend(worker.await??);
+    while let Some(worker) = workers.join_next().await {
+        taken.extend(worker??);
     }
     let elapsed = begun.elapsed();
     taken.sort();
@@ -135,7 +187,12 @@ async fn main() -> anyhow::Result<()> {
         "seconds": elapsed.as_secs_f64(),
         "p50_us": quantile(500),
         "p99_us": quantile(990),
+        "p999_us": quantile(999),
+        "retried": load.retried.load(Ordering::Relaxed),
     });
     writeln!(std::io::stdout(), "{report}")?;
+    if load.options.hold > 0.0 {
+        tokio::time::sleep(Duration::from_secs_f64(load.options.hold)).await;
+    }
     Ok(())
 }

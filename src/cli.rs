@@ -15,16 +15,19 @@ mod check;
 mod custodian;
 mod custodian_client;
 mod demo;
+mod descriptors;
 mod export;
 mod files;
 mod gc;
 mod grant;
+mod hardening;
 mod init;
 mod inspect;
 mod jobs;
 mod key;
 mod maintain;
 mod migrate;
+mod notify;
 mod policy;
 mod progress;
 mod proposals;
@@ -32,6 +35,9 @@ mod proxy;
 mod re_encrypt;
 mod rebind;
 mod revoke;
+mod seeing;
+mod serving;
+mod status;
 mod unseal;
 mod verify;
 mod vote;
@@ -66,7 +72,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Write the configuration, keys and certificates of a deployment into a folder
     Init(init::Arguments),
-    /// Issue a client certificate for one more proxy, officer or auditor
+    /// Issue a certificate for one more proxy, custodian, officer or auditor
     Certificate(certificate::Arguments),
     /// Say what is wrong with a configuration, a proxy's or a custodian's
     ///
@@ -76,6 +82,11 @@ enum Command {
     Proxy(ConfigFile),
     /// Run the custodian: the server that holds the KEKs
     Custodian(custodian::Arguments),
+    /// Show how proxies and custodians are, on a terminal each second anew
+    ///
+    /// Reads their metrics ([metrics] in their configurations). With a custodian to ask, it counts each key's branch keys by version
+    /// too, once a minute; each count has an entry in the audit log.
+    Status(status::Arguments),
     /// Give the custodian a share of its seal
     Unseal(unseal::Arguments),
     /// Show whether the custodian is sealed, and how far its unsealing is
@@ -87,16 +98,18 @@ enum Command {
     /// Encrypt what was in a bucket before the proxies, in its place, while applications work
     ///
     /// The bucket's configuration has to say unencrypted = "migrate". First a manifest is sealed of all objects that are not
-    /// encrypted; the proxies serve those, and nothing else, as they are. Then each is encrypted. What applications write meanwhile
-    /// wins. An object keeps its bytes, headers, tags and storage class; its ETag and date become others. Run it again to go on
-    /// after an interruption, and with --restart to seal a new manifest.
+    /// encrypted, with --begin; the proxies serve those, and nothing else, as they are. Then each is encrypted. What applications write
+    /// meanwhile wins. An object keeps its bytes, headers, tags and storage class; its ETag and date become others. Run it again,
+    /// without --begin, to go on after an interruption. Whatever lies in the bucket without an envelope when a manifest is sealed is
+    /// taken for the clients': so --begin is for the first time, and --restart, which seals a new one, for when you know why.
     Migrate(migrate::Arguments),
     /// Read and authenticate everything in a bucket, and tell what is damaged
     ///
     /// An object is damaged if it is not what was written under its name: altered, cut, swapped, encrypted under a key that the bucket
     /// does not accept, or not encrypted at all. What is written or deleted meanwhile is none. What the storage server does not list
-    /// cannot be looked at. Objects under a customer key (SSE-C) and archived ones are skipped and counted. A run that was interrupted
-    /// is gone on with for a day, in the faith that what it had verified has not changed: --restart verifies everything now. Exits
+    /// cannot be looked at. Objects under a customer key (SSE-C), archived ones, and those that a migration has not reached cannot be
+    /// verified here, and count as failed, but for the number that --allow-skipped gives. A run that was interrupted
+    /// is gone on with for a day (and for a week after the first one began), in the faith that what it had verified has not changed: --restart verifies everything now. Exits
     /// with 1 if anything is damaged.
     Verify(verify::Arguments),
     /// Decrypt a bucket's objects out into files
@@ -105,7 +118,8 @@ enum Command {
     /// .claviger-metadata.jsonl has a line of JSON for each: key, path, size, SHA-256, ETag, date, headers and tags. A key that makes no
     /// safe path is escaped: control characters and % as %XX; an empty piece between slashes as %empty, . and .. with %2E; pieces of
     /// more than 200 bytes are cut, %more at the end of the folder that holds the rest; where a name is an object and a folder of
-    /// others, the second one ends in %dir or %file. Run it again to go on: files that are there with the recorded size and hash are
+    /// others, the second one ends in %dir or %file. A path that would be too long is %long/ and the key's SHA-256; where the file system takes two
+    /// names for one, the second file ends in % and the beginning of that hash. Keys whose names it does not take are shown, and left out. What cannot be verified counts as failed, as with verify. Run it again to go on: files that are there with the recorded size and hash are
     /// left alone. Files are readable for their owner alone.
     Export(export::Arguments),
     /// Delete what uploads that are over, and jobs that nobody went on with, left in the state bucket
@@ -124,7 +138,9 @@ enum Command {
     ///
     /// An object opens only under the name that it was written under. Given that name, it is bound to the one that it has now;
     /// the data stays where it lies. An object that opens already is left alone, and one that opens under neither name is
-    /// reported. The other bucket has to be in the configuration, with the keys that its objects were written under.
+    /// reported. The other bucket has to be in the configuration, with the keys that its objects were written under. While this runs,
+    /// the storage server's operator can have any object of the other name bound, also over one that lived under this one: see
+    /// with --dry-run --list FILE what would be bound, and bind with --list FILE nothing else.
     Rebind(rebind::Arguments),
     /// Check, show and witness an append-only log
     Audit(audit::Arguments),
@@ -190,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Proxy(config) => proxy::run(&config),
         Command::Custodian(arguments) => custodian::run(arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Unseal(arguments) => unseal::run(&arguments),
         Command::SealStatus(arguments) => unseal::status(&arguments),
         Command::Seal(arguments) => unseal::seal(&arguments),
@@ -264,4 +281,12 @@ fn asked_to_end() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Resolves at each SIGHUP, if that is watched for.
+async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
 }

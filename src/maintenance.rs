@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** nothing is printed here: [`progress`] counts, and whoever started the job shows it.
 
+pub mod census;
 pub mod checkpoint;
 pub mod export;
 mod frontier;
@@ -12,6 +13,7 @@ pub mod gc;
 pub mod job;
 pub mod keys;
 pub mod migrate;
+mod order;
 pub mod progress;
 pub mod re_encrypt;
 pub mod rebind;

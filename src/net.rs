@@ -3,7 +3,11 @@
 pub mod body;
 pub mod client;
 pub mod listener;
+pub mod network;
 mod progress;
+pub mod regular;
+pub mod seldom;
+pub mod stamp;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod tls;

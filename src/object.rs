@@ -1,7 +1,7 @@
 //! The S3 operations on encrypted objects.
 //!
 //! A [`Call`] is an authenticated client with the operation that it asks for; an [`Objects`] carries it out against
-//! the storage server and gives an [`Answer`]. Who listens, and how errors look on the wire, is decided above.
+//! the storage server and gives an [`Answer`]; [`sites::Sites`] knows which of several servers its bucket lies on. Who listens, and how errors look on the wire, is decided above.
 //!
 //! **Invariant:** every operation first asks whether the client may, then whether the bucket exists for it (a preflight
 //! request, which is nobody's, asks the second only); nothing
@@ -36,11 +36,14 @@ mod reading;
 pub mod renewal;
 mod sealed;
 mod service;
+pub mod sites;
 mod source;
 pub mod state;
 pub mod stored;
 mod tails;
 pub mod unencrypted;
+
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderName, Method};
 
@@ -49,6 +52,7 @@ use crate::names::LogicalBucket;
 use crate::s3::customer_key::CustomerKeys;
 use crate::s3::operation::{Access, BucketOperation, ObjectOperation, Operation, Read, forwardable_request_headers};
 use crate::s3::target::ObjectKey;
+use crate::s3::xml::DeleteEntry;
 use crate::storage::{Storage, StorageRequest, StorageResponse};
 
 use access::Authenticated;
@@ -62,16 +66,16 @@ use state::StateBucket;
 use tails::TailCache;
 use unencrypted::Manifests;
 
-/// Carries out operations on encrypted objects.
+/// Carries out operations on the encrypted objects of one storage server.
 pub struct Objects {
     storage: Storage,
     keys: BranchKeys,
     buckets: Buckets,
-    tails: TailCache,
+    tails: Arc<TailCache>,
     state: StateBucket,
     heeding: Heeding,
     write_heeding: WriteHeeding,
-    manifests: Manifests,
+    manifests: Arc<Manifests>,
 }
 
 /// An operation that an authenticated client asks for.
@@ -85,13 +89,20 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The client's own keys (SSE-C).
     pub customer_keys: CustomerKeys,
+    /// What a DeleteObjects names, once that was read.
+    pub deletes: OnceLock<Vec<DeleteEntry>>,
 }
 
 impl Call {
+    /// What `who` asks for, without keys of its own.
+    pub fn new(who: Authenticated, operation: Operation, headers: HeaderMap) -> Self {
+        Self { who, operation, headers, customer_keys: CustomerKeys::default(), deletes: OnceLock::new() }
+    }
+
     /// The same client's GET of an object, with these headers and no customer key.
     fn as_read(&self, bucket: &LogicalBucket, key: &ObjectKey, read: &Read, headers: HeaderMap) -> Self {
         let operation = Operation::Object(bucket.clone(), key.clone(), ObjectOperation::GetObject(read.clone()));
-        Self { who: self.who.clone(), operation, headers, customer_keys: CustomerKeys::default() }
+        Self::new(self.who.clone(), operation, headers)
     }
 
     /// Those of its headers that any request about its bucket has.
@@ -112,36 +123,36 @@ impl Objects {
     /// From its parts. `keys` publishes to `state`, the state bucket of the same storage server.
     pub fn new(storage: Storage, keys: BranchKeys, buckets: Buckets, state: StateBucket) -> Self {
         let (heeding, write_heeding) = (Heeding::default(), WriteHeeding::default());
-        Self {
-            storage,
-            keys,
-            buckets,
-            tails: TailCache::default(),
-            state,
-            heeding,
-            write_heeding,
-            manifests: Manifests::default(),
-        }
+        Self { storage, keys, buckets, tails: Arc::default(), state, heeding, write_heeding, manifests: Arc::default() }
     }
 
-    /// Carries out `call`. `upload` is the request's body; operations without one leave it unread.
-    ///
-    /// # Errors
-    /// [`Error`]: nothing was committed, unless it says that the storage server's answer got lost.
-    pub async fn perform(&self, call: &Call, upload: Upload) -> Result<Answer, Error> {
+    /// The same, in the place of `former`: what that saw of objects and manifests is not forgotten, so that the storage server
+    /// cannot go back behind it.
+    #[must_use]
+    pub fn in_place_of(self, former: &Self) -> Self {
+        let (tails, manifests) = (Arc::clone(&former.tails), Arc::clone(&former.manifests));
+        Self { tails, manifests, ..self }
+    }
+
+    /// Carries out `call`, which is about a bucket. `upload` is the request's body; operations without one leave it unread. What a copy
+    /// reads lies at `sources`.
+    async fn perform(&self, call: &Call, upload: Upload, sources: &Self) -> Result<Answer, Error> {
         self.permit(call)?;
         if let Some(source) = call.operation.source() {
-            self.buckets.find(&source.bucket).ok_or(Error::NoSuchBucket)?;
+            sources.buckets.find(&source.bucket).ok_or(Error::NoSuchBucket)?;
         }
         match &call.operation {
-            Operation::ListBuckets(list) => self.list_buckets(call, list).await,
+            // It is about all of them: see `sites`.
+            Operation::ListBuckets(_) => Err(Error::NoSuchBucket),
             Operation::Bucket(name, operation) => {
                 let bucket = self.buckets.find(name).ok_or(Error::NoSuchBucket)?;
                 self.on_bucket(call, bucket, operation, upload).await
             }
             Operation::Object(name, key, operation) => {
                 let bucket = self.buckets.find(name).ok_or(Error::NoSuchBucket)?;
-                self.on_object(call, Named { bucket, key }, operation, upload).await
+                let answer = self.on_object(call, Named { bucket, key }, operation, (upload, sources)).await?;
+                self.note_settled(call);
+                Ok(answer)
             }
         }
     }
@@ -174,15 +185,17 @@ impl Objects {
         call: &Call,
         object: Named<'_>,
         operation: &ObjectOperation,
-        upload: Upload,
+        (upload, sources): (Upload, &Self),
     ) -> Result<Answer, Error> {
         match operation {
             ObjectOperation::PutObject { .. } => self.put(call, object, upload).await,
-            ObjectOperation::CopyObject { source, .. } => self.copy(call, object, source).await,
+            ObjectOperation::CopyObject { source, .. } => self.copy(call, object, (sources, source)).await,
             ObjectOperation::GetObjectAttributes(asked) => self.attributes(call, object, asked).await,
             ObjectOperation::CreateMultipartUpload { .. } => self.create_upload(call, object).await,
             ObjectOperation::UploadPart(part) => self.upload_part(call, object, part, upload).await,
-            ObjectOperation::UploadPartCopy { part, source } => self.copy_part(call, object, part, source).await,
+            ObjectOperation::UploadPartCopy { part, source } => {
+                self.copy_part(call, object, part, (sources, source)).await
+            }
             ObjectOperation::ListParts(asked) => self.list_parts(call, object, asked).await,
             ObjectOperation::CompleteMultipartUpload { upload: id } => {
                 self.complete_upload(call, object, id, upload).await

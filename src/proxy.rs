@@ -1,6 +1,6 @@
 //! The listener side: authenticate, route, dispatch, respond.
 //!
-//! A request walks: id, target, signature, operation, then [`Objects::perform`], then its entry in the access log, then the
+//! A request walks: id, target, signature, operation, then [`Sites::perform`], then its entry in the access log, then the
 //! response. Until its signature is verified nothing of its body is read, so an `Expect: 100-continue` is answered only for
 //! requests that may go on. (A browser form has its signature in its body, see `form`; a preflight request has none.)
 //!
@@ -8,46 +8,61 @@
 //!
 //! **Invariant:** a request that may change something is worked on to its end and its entry, whether or not its client still
 //! waits for the answer. (An upload whose body breaks off ends by that.)
+//!
+//! **Invariant:** a request is worked on by one [`Front`] from its head to the end of its answer, also where another one has taken
+//! its place meanwhile.
 
 pub mod access_log;
 mod authenticate;
 mod fault;
 mod form;
+mod metrics;
 mod respond;
 mod slow;
+mod strangers;
+mod traced;
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use http::header::HOST;
-use http::{HeaderValue, Method, Request, Response, request::Parts};
+use http::header::{CONNECTION, EXPECT, HOST};
+use http::{HeaderValue, Method, Request, Response, Version, request::Parts};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use rustls::ServerConfig;
-use tokio::net::TcpListener;
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
-use crate::crypto::random_array;
 use crate::net::body::TimedBody;
-use crate::net::listener::{self, ConnectionInfo, DrainReport, ListenerLimits};
+use crate::net::listener::{self, ConnectionInfo, DrainReport, ListenerLimits, Tls};
+use crate::net::network::Accept;
+use crate::object::Call;
 use crate::object::access::{Anonymous, Client};
 use crate::object::answer::Answer;
 use crate::object::plaintext::Upload;
-use crate::object::{Call, Objects};
+use crate::object::sites::Sites;
 use crate::s3::customer_key::CustomerKeys;
 use crate::s3::operation::Operation;
 use crate::s3::sigv4::VerifySettings;
 use crate::s3::target::{Query, Target};
+use crate::telemetry::request_id::{RequestId, Work};
+use crate::telemetry::traces::{Span, Tracer, piece};
 
 use access_log::{AccessLog, Counted, Counter};
 use authenticate::overrides_are_signed;
 use fault::Fault;
 use respond::{About, ResponseBody};
+use strangers::Strangers;
+
+pub use metrics::FrontMetrics;
+
+/// How long the storage server may take to answer a preflight request, which is nobody's and holds a place.
+const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the listener side needs to know.
 pub struct FrontSettings {
@@ -65,7 +80,16 @@ pub struct FrontSettings {
     pub max_requests: usize,
     /// Where accesses to records are logged.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What has to be there as long as requests are worked on.
+    pub company: Company,
+    /// Where requests are counted.
+    pub metrics: FrontMetrics,
+    /// Where their spans are made.
+    pub tracer: Tracer,
 }
+
+/// What lives as long as somebody has it.
+pub type Company = Option<Arc<dyn Send + Sync>>;
 
 /// Two clients cannot be told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,20 +102,25 @@ pub enum FrontError {
     SameSecret,
 }
 
-/// The listener side of the proxy.
+/// The listener side of the proxy, for one configuration.
 pub struct Front {
-    objects: Arc<Objects>,
+    objects: Sites,
     clients: HashMap<String, Arc<Client>>,
     anonymous: Option<Arc<Anonymous>>,
     domains: Vec<String>,
     verify: VerifySettings,
     body_timeout: Duration,
     slots: Arc<Semaphore>,
-    /// Of them, those for requests of which it is not known yet whose they are, or that are nobody's: forms and preflights.
-    strangers: Semaphore,
+    /// Of them, those for requests that may be anybody's.
+    strangers: Strangers,
     /// Every request that may change something reads it until it has ended.
     changing: Arc<RwLock<()>>,
+    /// Set before the end, so that clients go elsewhere.
+    leaving: Arc<AtomicBool>,
     access_log: Option<Arc<AccessLog>>,
+    company: Company,
+    metrics: FrontMetrics,
+    tracer: Tracer,
 }
 
 impl Front {
@@ -99,8 +128,19 @@ impl Front {
     ///
     /// # Errors
     /// [`FrontError`].
-    pub fn new(objects: impl Into<Arc<Objects>>, settings: FrontSettings) -> Result<Self, FrontError> {
-        let FrontSettings { clients, anonymous, domains, verify, body_timeout, max_requests, access_log } = settings;
+    pub fn new(objects: impl Into<Sites>, settings: FrontSettings) -> Result<Self, FrontError> {
+        let FrontSettings {
+            clients,
+            anonymous,
+            domains,
+            verify,
+            body_timeout,
+            max_requests,
+            access_log,
+            company,
+            metrics,
+            tracer,
+        } = settings;
         let anonymous = anonymous.map(Arc::new);
         let mut by_key: HashMap<String, Arc<Client>> = HashMap::new();
         for client in clients {
@@ -112,8 +152,8 @@ impl Front {
             }
         }
         let slots = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
-        let strangers = Semaphore::new((max_requests / 8).clamp(1, Semaphore::MAX_PERMITS));
-        let (clients, changing) = (by_key, Arc::default());
+        let strangers = Strangers::new(max_requests / 8);
+        let (clients, changing, leaving) = (by_key, Arc::default(), Arc::default());
         Ok(Self {
             objects: objects.into(),
             clients,
@@ -124,21 +164,39 @@ impl Front {
             slots,
             strangers,
             changing,
+            leaving,
             access_log,
+            company,
+            metrics,
+            tracer,
         })
     }
 
-    /// Serves `listener` until `shutdown` resolves, then drains.
+    /// The same, in the place of `former`, whose requests go on, and whose memory of what it saw is shared.
+    #[must_use]
+    pub fn in_place_of(self, former: &Self) -> Self {
+        let (changing, leaving) = (Arc::clone(&former.changing), Arc::clone(&former.leaving));
+        let objects = self.objects.in_place_of(&former.objects);
+        Self { objects, changing, leaving, ..self }
+    }
+
+    /// From now on each answer over HTTP/1.1 ends its connection, so that none is idle when the listener closes.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves `listener` until `shutdown` resolves, then drains. Each request is for the front that there is then: where another one
+    /// comes, it is [in the place of](Self::in_place_of) the former.
     pub async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        tls: Option<Arc<ServerConfig>>,
+        fronts: watch::Receiver<Arc<Self>>,
+        listener: impl Accept,
+        tls: Option<Tls>,
         limits: ListenerLimits,
         shutdown: impl Future<Output = ()>,
     ) -> DrainReport {
-        let (changing, drain) = (Arc::clone(&self.changing), limits.drain);
+        let (changing, drain) = (Arc::clone(&fronts.borrow().changing), limits.drain);
         let service = move |request, info| {
-            let front = Arc::clone(&self);
+            let front = Arc::clone(&fronts.borrow());
             async move { front.handle(request, info).await }
         };
         let mut ends = None;
@@ -146,7 +204,7 @@ impl Front {
             shutdown.await;
             ends = Some(tokio::time::Instant::now() + drain);
         };
-        let report = listener::run(listener, tls, limits, service, shutdown).await;
+        let report = listener::run_with(listener, tls, limits, service, shutdown).await;
         // What goes on without its client.
         if let Some(ends) = ends
             && timeout_at(ends, changing.write()).await.is_err()
@@ -157,38 +215,57 @@ impl Front {
     }
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>, info: ConnectionInfo) -> Response<ResponseBody> {
-        let id = request_id();
+        let (leaving, version) = (Arc::clone(&self.leaving), request.version());
+        // Who waits for leave to send an empty body gets the answer instead. botocore then misreads the next answer on the connection.
+        let unasked = request.headers().contains_key(EXPECT) && request.body().is_end_stream();
+        let mut response = self.worked_on(request, info).await;
+        if version < Version::HTTP_2 && (unasked || leaving.load(Ordering::Relaxed)) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn worked_on(self: Arc<Self>, request: Request<Incoming>, info: ConnectionInfo) -> Response<ResponseBody> {
+        let id = RequestId::random();
+        let span = traced::begin(&self.tracer, &request, &info, id);
+        let task = Work::new(id, span.trace());
+        // In a place of its own: it is large, each connection has room for one, and it would be moved with each step outwards.
         if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-            return self.respond(request, &info, id).await;
+            return task.scope(Box::pin(self.respond(request, &info, (id, span)))).await;
         }
         let takes_long = slow::may_take_long(&request);
         let changing = Arc::clone(&self.changing).read_owned().await;
-        let work = {
-            let id = id.clone();
-            async move {
-                let response = self.respond(request, &info, id).await;
-                drop(changing);
-                response
-            }
-        };
-        let work = finished(tokio::spawn(work));
-        if takes_long { slow::kept_alive(work.boxed(), &id).await } else { work.await }
+        let work = Box::pin(async move {
+            let response = self.respond(request, &info, (id, span)).await;
+            drop(changing);
+            response
+        });
+        let work = finished(tokio::spawn(task.scope(work)));
+        if takes_long { slow::kept_alive(work.boxed(), id).await } else { work.await }
     }
 
-    async fn respond(&self, request: Request<Incoming>, info: &ConnectionInfo, id: String) -> Response<ResponseBody> {
-        let begun = Instant::now();
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        info: &ConnectionInfo,
+        (id, span): (RequestId, Span),
+    ) -> Response<ResponseBody> {
+        let (begun, exchange) = (Instant::now(), self.metrics.begin(span));
         let (mut parts, body) = request.into_parts();
         let mut about = About::new(id, &parts, info);
         let response = match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(slot) => {
-                let counter = Counter::default();
+                let counter = Counter::new(self.metrics.received());
                 let outcome = self.answer(&mut parts, counter.over(body), &mut about).await;
                 match self.logged(outcome, &about, &counter).await {
-                    Ok(answer) => respond::success(answer, &about, slot, self.access_log.as_ref()),
-                    Err(fault) => respond::failure(&fault, &about),
+                    Ok(answer) => {
+                        let held = (slot, self.company.clone());
+                        respond::success(answer, &about, held, self.access_log.as_ref(), exchange)
+                    }
+                    Err(fault) => respond::failure(&fault, &about, exchange),
                 }
             }
-            Err(_) => respond::failure(&Fault::slow_down(), &about),
+            Err(_) => respond::failure(&Fault::slow_down(), &about, exchange),
         };
         about.log(response.status(), begun.elapsed());
         response
@@ -203,32 +280,35 @@ impl Front {
             && let Some(bucket) = target.bucket()
         {
             about.asks("PreflightRequest", bucket, target.key());
-            let _slot = self.strangers.try_acquire().map_err(|_| Fault::slow_down())?;
-            let answer = self.objects.preflight(bucket, target.key(), &parts.headers).await;
-            return answer.map_err(|error| Fault::of(error, &about.id));
+            let _place = self.strangers.place(about.address()).ok_or_else(Fault::slow_down)?;
+            let asking = self.objects.preflight(bucket, target.key(), &parts.headers);
+            let answer = timeout(PREFLIGHT_TIMEOUT, asking).await.map_err(|_| Fault::slow_down())?;
+            return answer.map_err(|error| Fault::of(error, about.id));
         }
         if let (Some(reader), Some(bucket)) = (form::reader_of(parts, &target, &query)?, target.bucket()) {
             return self.post(parts, (reader, body), (bucket.clone(), &query), about).await;
         }
-        let (who, payload) = self.authenticate(parts)?;
+        let (who, payload) = traced::in_span("authentication", || self.authenticate(parts))?;
         about.client(&who);
         let operation = Operation::parse(&parts.method, target, &query, &mut parts.headers)?;
         about.operation(&operation);
         overrides_are_signed(&who, &operation)?;
         if let Some(log) = &self.access_log {
-            log.admit().await.map_err(|error| Fault::unlogged(&error, &about.id))?;
+            log.admit().await.map_err(|error| Fault::unlogged(&error, about.id))?;
         }
         let body = TimedBody::new(body, self.body_timeout).boxed_unsync();
         let customer_keys = CustomerKeys::take(&mut parts.headers)?;
-        let call = Call { who, operation, headers: std::mem::take(&mut parts.headers), customer_keys };
-        self.perform(&call, Upload { body, payload }, about).await
+        let call = Call { customer_keys, ..Call::new(who, operation, std::mem::take(&mut parts.headers)) };
+        let outcome = self.perform(&call, Upload { body, payload }, about).await;
+        about.deletes = call.deletes.into_inner().unwrap_or_default();
+        outcome
     }
 
     async fn perform(&self, call: &Call, upload: Upload, about: &About) -> Result<Answer, Fault> {
         let answer = self.objects.perform(call, upload).await;
         answer.map_err(|error| match call.who.is_anonymous() {
-            true => Fault::of_unsigned(error, &about.id),
-            false => Fault::of(error, &about.id),
+            true => Fault::of_unsigned(error, about.id),
+            false => Fault::of(error, about.id),
         })
     }
 }
@@ -243,7 +323,12 @@ impl Front {
             Err(fault) if fault.unlogged => return outcome,
             Err(fault) => respond::entry_of_fault(fault, read.bytes()),
         };
-        log.write(&record, entry).await.map_err(|error| Fault::unlogged(&error, &about.id))?;
+        let _span = piece("access log");
+        let written = async {
+            log.write_deletes(&record, &about.deletes, entry.status).await?;
+            log.write(&record, entry).await
+        };
+        written.await.map_err(|error| Fault::unlogged(&error, about.id))?;
         outcome
     }
 }
@@ -268,10 +353,4 @@ fn set_host(parts: &mut Parts) {
     {
         parts.headers.insert(HOST, host);
     }
-}
-
-/// 16 characters, unique enough to find a request in the logs.
-fn request_id() -> String {
-    let bytes: [u8; 8] = random_array().unwrap_or_default();
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

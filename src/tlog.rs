@@ -45,6 +45,6 @@ pub mod witness;
 mod writer;
 
 pub use recover::OpenError;
-pub use shared::{Failure, LogError, Step};
+pub use shared::{Failure, Lag, LogError, Step};
 pub use shelf::ReadError;
 pub use writer::Receipt;

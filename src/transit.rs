@@ -22,8 +22,12 @@ pub mod settings;
 mod tests;
 mod token_api;
 pub mod token_file;
+mod traced;
 pub mod watch;
 mod wrapping;
+
+#[doc(hidden)]
+pub use answer::fuzz_answer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -114,10 +118,15 @@ impl Transit {
         Ok(Self { failover, mount, session, deadline, _keeper: keeper })
     }
 
+    /// Whether there is no sign that the custodian cannot be reached: at some address the last call did not fail, or that was a while ago.
+    pub fn answers(&self) -> bool {
+        self.failover.answers()
+    }
+
     /// Sends `request` to `verb` of `kek`: the answer's JSON.
     async fn ask(
         &self,
-        verb: &str,
+        verb: &'static str,
         kek: &KekName,
         request: &impl Serialize,
         caller: &Caller,
@@ -125,18 +134,10 @@ impl Transit {
         let path = format!("{}/{verb}/{kek}", self.mount);
         let body = Bytes::from(serde_json::to_vec(request).expect("texts and numbers serialize"));
         let deadline = Instant::now() + self.deadline;
-        let answered = tokio::time::timeout_at(deadline, self.authenticated(&path, body, caller, deadline)).await;
+        let answered =
+            tokio::time::timeout_at(deadline, self.authenticated_call(Call::post(verb, &path, body), caller, deadline))
+                .await;
         answered.unwrap_or_else(|_| Err(TransitError::Deadline { limit: self.deadline }.unreachable()))
-    }
-
-    async fn authenticated(
-        &self,
-        path: &str,
-        body: Bytes,
-        caller: &Caller,
-        deadline: Instant,
-    ) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
-        self.authenticated_call(Call::post(path, body), caller, deadline).await
     }
 
     /// With a token, if there is one to have; a refused one is replaced once.

@@ -78,6 +78,7 @@ pub(crate) async fn serve(sync: &str, address: &str) -> Result<()> {
         max_requests: 512,
         max_watches: 16,
         witnesses: Vec::new(),
+        tracer: telemetry::traces::Tracer::default(),
     };
     let server = Server::new(settings, opening);
     server.unseal_by_itself(&[AutoSeal::Passphrase(passphrase)]).await;

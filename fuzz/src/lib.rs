@@ -3,15 +3,18 @@
 //! The fuzz targets hand each input they think of to these functions, and `tests/corpora.rs` hands the stored corpora to the
 //! same ones under plain `cargo test`. A function that returns has found nothing wrong; one that panics has.
 
+pub mod answers;
 pub mod api;
 pub mod approvals;
 pub mod format;
 pub mod forms;
+pub mod headers;
 mod input;
 pub mod keys;
 pub mod logs;
 pub mod policy;
 pub mod s3;
+pub mod stored;
 pub mod xml;
 
 /// A property: panics when it does not hold for these bytes.
@@ -41,6 +44,18 @@ targets! {
     xml::xml_delete,
     xml::xml_error,
     xml::xml_multipart,
+    xml::xml_client,
+    xml::xml_stored,
+    headers::headers,
+    headers::header_value,
+    stored::job_checkpoint,
+    stored::manifest,
+    stored::directory,
+    stored::seals,
+    stored::bundle,
+    answers::transit_answer,
+    answers::watch_line,
+    answers::config,
     keys::context,
     keys::kek,
     keys::ciphertext,

@@ -4,8 +4,10 @@ use claviger::names::LogicalBucket;
 use claviger::s3::error::{ErrorBody, parse_error};
 use claviger::s3::etag::storage_from_client;
 use claviger::s3::xml::{
-    BucketList, DeleteRequest, Listing, bucket_location, initiated_upload, initiated_upload_xml, listed_keys,
-    listed_page, location_constraint, location_xml, rewrite_listing, rewrite_uploads,
+    BucketList, CopyResult, DeleteRequest, Listing, StoredListing, acl_grants, all_deleted, bucket_location,
+    complete_upload_xml, copy_object_result, default_encryption, default_encryption_xml, delete_xml, initiated_upload,
+    initiated_upload_xml, listed_keys, listed_page, listed_parts, location_constraint, location_xml, rewrite_listing,
+    rewrite_uploads, sized_entries, tags,
 };
 
 /// A listing that is rewritten has the same keys as before, and can be rewritten again.
@@ -66,4 +68,41 @@ pub fn xml_error(bytes: &[u8]) {
         let passed_on = ErrorBody { code, message, resource: "/records/a", request_id: "1", extra: &[] };
         assert_eq!(parse_error(&passed_on.to_xml()), Some(error.clone()));
     }
+}
+
+/// What clients send: the parts of an upload, and a bucket's encryption, are written as what was read.
+pub fn xml_client(bytes: &[u8]) {
+    if let Ok(parts) = listed_parts(bytes) {
+        let written = complete_upload_xml(parts.iter().map(|part| (part.number, part.etag.as_str())));
+        let again = listed_parts(&written).expect("what is written is a list");
+        assert_eq!(again.len(), parts.len());
+        assert!(again.iter().zip(&parts).all(|(one, other)| one.number == other.number && one.etag == other.etag));
+    }
+    if let Ok(encryption) = default_encryption(bytes)
+        && let Some(key) = &encryption.key
+    {
+        let again = default_encryption(&default_encryption_xml(key)).expect("what is written is a configuration");
+        assert_eq!(again.key.as_ref(), Some(key));
+    }
+}
+
+/// What storage servers send beside listings of keys is read within bounds; the result of a copy is written as what was read, and keys are deleted as
+/// they were listed.
+pub fn xml_stored(bytes: &[u8]) {
+    if let Ok(listing) = StoredListing::parse(bytes) {
+        assert!(listing.entries.len() <= 10_000);
+        let keys: Vec<&str> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
+        if let Ok(request) = DeleteRequest::parse(&delete_xml(keys.iter().copied())) {
+            assert!(request.objects.iter().map(|object| object.key.as_str()).eq(keys));
+        }
+    }
+    for listing in [Listing::Objects, Listing::Versions] {
+        let _ = sized_entries(bytes, listing);
+    }
+    if let Ok(CopyResult { etag: Some(etag), last_modified: Some(at) }) = CopyResult::parse(bytes, "CopyObjectResult") {
+        let written = copy_object_result(&etag, &at, None);
+        let again = CopyResult::parse(&written, "CopyObjectResult").expect("what is written is a result");
+        assert_eq!((again.etag, again.last_modified), (Some(etag), Some(at)));
+    }
+    let _ = (tags(bytes), acl_grants(bytes), all_deleted(bytes));
 }

@@ -1,4 +1,4 @@
-//! `claviger certificate`: a client certificate for one more proxy, officer or auditor.
+//! `claviger certificate`: a client certificate for one more proxy, officer or auditor, or a server's for one more proxy or custodian.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::Usage;
-use super::certificates::issue_client;
+use super::certificates::{issue_client, issue_server};
 use super::files::{write_private, write_public};
 use crate::custodian::identity::SpiffeId;
 
@@ -16,9 +16,12 @@ const CA_MAX: u64 = 64 << 10;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Whose it is: spiffe://DOMAIN/region/REGION/ROLE/NAME, ROLE being proxy, officer, auditor or witness
+    /// Whose it is: spiffe://DOMAIN/region/REGION/ROLE/NAME, ROLE being proxy, custodian, officer, auditor or witness
     id: String,
-    /// The certificate of the CA that the custodian trusts (certs/clients-ca.crt)
+    /// A name or address by which clients reach it; give it several times for several. Without it, the certificate is a client's
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// The certificate of the CA: certs/clients-ca.crt, which the custodian trusts, or, with --host, certs/ca.crt
     #[arg(long, value_name = "FILE")]
     ca_file: PathBuf,
     /// The key of that CA
@@ -33,7 +36,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let id = SpiffeId::parse(&arguments.id).map_err(|error| Usage(format!("{:?}: {error}", arguments.id)))?;
     let ca = read(&arguments.ca_file)?;
     let ca_key = read(&arguments.ca_key_file)?;
-    let issued = issue_client(&ca, &ca_key, &id)?;
+    let issued = match arguments.hosts.as_slice() {
+        [] if id.role() == "custodian" => {
+            return Err(
+                Usage("a custodian is a server: give the names by which it is reached with --host".to_owned()).into()
+            );
+        }
+        [] => issue_client(&ca, &ca_key, &id)?,
+        hosts => {
+            if !matches!(id.role(), "custodian" | "proxy") {
+                return Err(Usage("--host is for proxies and custodians: nobody else is a server".to_owned()).into());
+            }
+            issue_server(&ca, &ca_key, &id, hosts)?
+        }
+    };
     let [certificate, key] = ["crt", "key"].map(|ending| {
         let mut name = arguments.out.clone().into_os_string();
         name.push(".");
@@ -75,6 +91,7 @@ mod tests {
         write_private(&at("ca.key"), ca.key().as_bytes()).expect("writes");
         let arguments = |id: &str| Arguments {
             id: id.to_owned(),
+            hosts: Vec::new(),
             ca_file: at("ca.crt"),
             ca_key_file: at("ca.key"),
             out: at("proxy.sg"),
@@ -84,6 +101,18 @@ mod tests {
         let made = CertificateDer::from_pem_file(at("proxy.sg.crt")).expect("a certificate");
         assert_eq!(from_certificate(&made).expect("one name").as_str(), id);
         assert!(run(&arguments(id)).is_err(), "exists");
+        let server = |id: &str, hosts: &[&str]| Arguments {
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            out: at("server"),
+            ..arguments(id)
+        };
+        let custodian = "spiffe://example.org/region/us/custodian/c2";
+        assert!(run(&server(custodian, &[])).is_err_and(|error| error.is::<Usage>()));
+        let officer = "spiffe://example.org/region/us/officer/alice";
+        assert!(run(&server(officer, &["h"])).is_err_and(|error| error.is::<Usage>()));
+        run(&server(custodian, &["c2.example.org", "10.0.0.2"])).expect("issues");
+        let made = CertificateDer::from_pem_file(at("server.crt")).expect("a certificate");
+        assert_eq!(from_certificate(&made).expect("one name").as_str(), custodian);
         assert!(run(&arguments("https://example.org")).is_err_and(|error| error.is::<Usage>()));
     }
 }

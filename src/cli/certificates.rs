@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
+    PKCS_ECDSA_P256_SHA256, SanType, string::Ia5String,
 };
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
@@ -41,9 +42,24 @@ impl Authority {
         let pem = Zeroizing::new(key.serialize_pem());
         // With a name of its own, so that a trust store can hold several.
         let tag: String = crypto::random_array::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-        let params = ca_params(&format!("Claviger {purpose} CA {tag}"));
+        let params = ca_params(&format!("Claviger {purpose} CA {tag}"), 1);
         let issuer = CertifiedIssuer::self_signed(params, key).context("cannot make the CA's certificate")?;
         Ok(Self { issuer, key: pem })
+    }
+
+    /// A CA below this one, for a proxy that makes certificates when somebody asks for a name: it can do so for `domains` and names
+    /// below them alone, and for no IP address: constraints say nothing of a form of name that they do not mention.
+    pub(super) fn names(&self, domains: &[String]) -> Result<Issued> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make the CA's key")?;
+        let mut params = ca_params("Claviger names CA", 0);
+        let permitted_subtrees = domains.iter().cloned().map(GeneralSubtree::DnsName).collect();
+        let every_address = [CidrSubnet::V4([0; 4], [0; 4]), CidrSubnet::V6([0; 16], [0; 16])];
+        let excluded_subtrees = every_address.into_iter().map(GeneralSubtree::IpAddress).collect();
+        params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees });
+        params.use_authority_key_identifier_extension = true;
+        valid_for(&mut params, LEAF_DAYS);
+        let certificate = params.signed_by(&key, &self.issuer).context("cannot make the CA's certificate")?;
+        Ok(Issued { certificate: certificate.pem(), key: Zeroizing::new(key.serialize_pem()) })
     }
 
     /// The CA's certificate, as PEM: what its peers trust.
@@ -80,6 +96,17 @@ pub(super) fn issue_client(ca: &str, ca_key: &str, id: &SpiffeId) -> Result<Issu
     let key = KeyPair::from_pem(ca_key).context("the CA's key is not an unencrypted private key in PEM")?;
     let issuer = Issuer::from_ca_cert_pem(ca, key).context("the CA's certificate is not a certificate in PEM")?;
     issue(client_params(id)?, id.name(), ExtendedKeyUsagePurpose::ClientAuth, &issuer)
+}
+
+/// For a server that is reached as `hosts`, from a CA whose certificate and key are given as PEM. A custodian's has `id` besides.
+pub(super) fn issue_server(ca: &str, ca_key: &str, id: &SpiffeId, hosts: &[String]) -> Result<Issued> {
+    let key = KeyPair::from_pem(ca_key).context("the CA's key is not an unencrypted private key in PEM")?;
+    let issuer = Issuer::from_ca_cert_pem(ca, key).context("the CA's certificate is not a certificate in PEM")?;
+    let mut params = CertificateParams::new(hosts.to_vec()).context("a host name cannot stand in a certificate")?;
+    if id.role() == "custodian" {
+        params.subject_alt_names.push(uri(id)?);
+    }
+    issue(params, id.name(), ExtendedKeyUsagePurpose::ServerAuth, &issuer)
 }
 
 fn server_params(hosts: &[String], wildcards: bool) -> Result<CertificateParams> {
@@ -122,10 +149,11 @@ fn issue(
     Ok(Issued { certificate: leaf.pem(), key: Zeroizing::new(key.serialize_pem()) })
 }
 
-fn ca_params(name: &str) -> CertificateParams {
+/// `below`: how many CAs may stand between it and a certificate.
+fn ca_params(name: &str, below: u8) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = named(name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     valid_for(&mut params, CA_DAYS);
     params
@@ -172,33 +200,57 @@ mod tests {
         let ca = Authority::new("server").expect("makes");
         let hosts = ["s3.example.org".to_owned(), "10.1.2.3".to_owned()];
         let issued = ca.server("proxy", &hosts, true).expect("issues");
+        for name in ["localhost", "127.0.0.1", "::1", "s3.example.org", "records.s3.example.org", "10.1.2.3"] {
+            assert!(is_good_for(&ca, &issued.certificate, &issued.key, name), "{name}");
+        }
+        for name in ["example.org", "a.b.s3.example.org", "10.1.2.4"] {
+            assert!(!is_good_for(&ca, &issued.certificate, &issued.key, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_has_the_key_of_the_names_ca_passes_for_its_domains_alone() {
+        let ca = Authority::new("server").expect("makes");
+        let names = ca.names(&["s3.example.org".to_owned()]).expect("issues");
+        let key = KeyPair::from_pem(&names.key).expect("a key");
+        let issuer = Issuer::from_ca_cert_pem(&names.certificate, key).expect("a CA");
+        for (name, is_good) in [
+            ("s3.example.org", true),
+            ("records.s3.example.org", true),
+            ("example.org", false),
+            ("10.1.2.3", false),
+            ("127.0.0.1", false),
+            ("::1", false),
+        ] {
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            let leaf = params.signed_by(&key, &issuer).expect("issues");
+            let chain = leaf.pem() + &names.certificate;
+            assert_eq!(is_good_for(&ca, &chain, &key.serialize_pem(), name), is_good, "{name}");
+        }
+    }
+
+    /// Whether a client that trusts `ca` takes a server with `chain` for `name`.
+    fn is_good_for(ca: &Authority, chain: &str, key: &str, name: &str) -> bool {
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str, content: &str| {
             let path = folder.path().join(name);
             crate::cli::files::write_private(&path, content.as_bytes()).expect("writes");
             path
         };
-        let identity = IdentityFiles { certificates: file("crt", &issued.certificate), key: file("key", &issued.key) };
+        let identity = IdentityFiles { certificates: file("crt", chain), key: file("key", key) };
         let server = server_config(&identity, None).expect("an identity");
         let trusted = ClientTls { ca_file: Some(file("ca", &ca.certificate())), identity: None };
         let client = Arc::new(client_config(&trusted).expect("a CA"));
-        let good_for = |name: &str| {
-            let name = ServerName::try_from(name.to_owned()).expect("a name");
-            let mut client = ClientConnection::new(Arc::clone(&client), name).expect("a client");
-            let mut server = ServerConnection::new(Arc::clone(&server)).expect("a server");
-            while client.is_handshaking() {
-                carry(&mut client, &mut server).expect("the server refuses nothing");
-                if carry(&mut server, &mut client).is_err() {
-                    return false;
-                }
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut client = ClientConnection::new(client, name).expect("a client");
+        let mut server = ServerConnection::new(server).expect("a server");
+        while client.is_handshaking() {
+            carry(&mut client, &mut server).expect("the server refuses nothing");
+            if carry(&mut server, &mut client).is_err() {
+                return false;
             }
-            true
-        };
-        for name in ["localhost", "127.0.0.1", "::1", "s3.example.org", "records.s3.example.org", "10.1.2.3"] {
-            assert!(good_for(name), "{name}");
         }
-        for name in ["example.org", "a.b.s3.example.org", "10.1.2.4"] {
-            assert!(!good_for(name), "{name}");
-        }
+        true
     }
 }

@@ -4,6 +4,7 @@ mod init;
 mod remote;
 mod renewal;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,14 +12,20 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use tokio::sync::watch;
 
-use super::{Usage, asked_to_end, runtime, wiring};
+use super::descriptors::Room;
+use super::seeing::{self, Showing, Tracing};
+use super::{Usage, asked_to_end, hardening, notify, runtime, wiring};
 use crate::config::custodian_server::{self as config, CustodianConfig, SealSection, StoreSection};
-use crate::custodian::engine::EngineSettings;
+use crate::custodian::engine::{EngineSettings, RETIRE_WAIT_S};
 use crate::custodian::seal::pkcs11::Token;
 use crate::custodian::server::{AutoSeal, Opening, Server, ServerSettings};
 use crate::custodian::store::{Store, StoreSettings, connect_postgres, open_sqlite};
-use crate::net::listener::ListenerLimits;
+use crate::net::listener::{ConnectionCount, ListenerLimits};
+use crate::net::tls::IdentityFiles;
 use crate::telemetry;
+use crate::telemetry::certificates;
+use crate::telemetry::health::{Check, Health};
+use crate::telemetry::traces::TraceSettings;
 use crate::tlog::storage::Disk;
 
 #[derive(Args)]
@@ -43,7 +50,7 @@ enum Command {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<()> {
-    harden()?;
+    hardening::close_memory()?;
     match arguments {
         Arguments { command: Some(Command::Init(arguments)), .. } => init::run(&arguments),
         Arguments { command: None, file, end_with_parent } => {
@@ -57,13 +64,6 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
     }
 }
 
-/// Keys are in this process's memory: no core file, no debugger, no look into `/proc`.
-fn harden() -> Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).context("cannot switch core files off")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot close this process's memory to debuggers")
-}
-
 fn serve(config: CustodianConfig) -> Result<()> {
     telemetry::init(config.log_format, &config.log_filter).map_err(|error| Usage(error.to_string()))?;
     runtime()?.block_on(async {
@@ -73,14 +73,20 @@ fn serve(config: CustodianConfig) -> Result<()> {
         let seals = auto_seals(&config.seals)?;
         let address = listener.local_addr()?;
         let (renewed, tls) = watch::channel(Arc::clone(&config.server.tls_config));
+        let room = Room { connections: config.server.max_connections, requests: 0 }.fitted();
         let limits = ListenerLimits {
             drain: config.server.drain,
-            max_connections: config.server.max_connections,
+            max_connections: room.connections,
             ..ListenerLimits::default()
         };
+        let traces = config.traces.clone().map(|traces| of_instance(traces, &config.server.instance));
+        let (traces, exporting) = Tracing::start(traces)?;
+        let shown = (config.metrics, config.server.tls.identity.clone());
+        let telling = tokio::spawn(certificates::keep_telling(vec![("server", shown.1.clone())]));
         let files = renewal::Files { policy: config.policy_file.clone(), tls: config.server.tls.clone() };
         log_start(&config, address);
-        let server = Server::new(settings(&config), opening(config, Arc::clone(&store)));
+        let server = Server::new(settings(&config, &traces), opening(config, Arc::clone(&store)));
+        let (health, showing) = show(&server, shown, (&limits.count, &traces)).await?;
         let unsealing = tokio::spawn({
             let server = Arc::clone(&server);
             async move {
@@ -91,21 +97,50 @@ fn serve(config: CustodianConfig) -> Result<()> {
             }
         });
         let renewing = tokio::spawn(renewal::keep_looking(files, Arc::clone(&server), renewed));
+        // Sealed or not: who unseals it has to reach it.
+        notify::ready("listening");
+        health.serves();
         let report = server
             .serve(listener, tls, limits, async {
                 asked_to_end.await;
+                notify::stopping();
+                health.drains();
                 tracing::info!("asked to end; running requests go on, new ones are not taken");
             })
             .await;
         unsealing.abort();
         renewing.abort();
+        telling.abort();
         store.close().await;
+        if let Some(exporting) = exporting {
+            exporting.end().await;
+        }
+        if let Some(showing) = showing {
+            showing.end().await;
+        }
         tracing::info!(requests_cut = report.requests_cut, "the custodian has ended");
         Ok(())
     })
 }
 
-fn log_start(config: &CustodianConfig, address: std::net::SocketAddr) {
+/// Shows how it is, if that is configured.
+async fn show(
+    server: &Arc<Server>,
+    (address, identity): (Option<SocketAddr>, IdentityFiles),
+    (connections, traces): (&ConnectionCount, &Tracing),
+) -> Result<(Arc<Health>, Option<Showing>)> {
+    let looked_at = Arc::downgrade(server);
+    let serves: Check = Box::new(move || looked_at.upgrade().map_or(Err("ending"), |server| server.can_serve()));
+    let health = Arc::new(Health::new(vec![serves]));
+    let Some(address) = address else { return Ok((health, None)) };
+    let mut registry = seeing::registry("custodian", &health, connections, vec![("server", identity)]);
+    server.register(&mut registry);
+    traces.register(&mut registry);
+    let showing = Showing::start(address, registry, Arc::clone(&health)).await?;
+    Ok((health, Some(showing)))
+}
+
+fn log_start(config: &CustodianConfig, address: SocketAddr) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %address,
@@ -123,15 +158,26 @@ fn log_start(config: &CustodianConfig, address: std::net::SocketAddr) {
             "insecure_destroy_wait_s is set: keys can be destroyed before anyone could step in, and the certificates say so"
         );
     }
+    if config.keys.retire_wait_s < RETIRE_WAIT_S {
+        tracing::warn!(
+            wait_s = config.keys.retire_wait_s,
+            "insecure_retire_wait_s is set: versions can be retired that proxies may still be given branch keys under"
+        );
+    }
 }
 
-fn settings(config: &CustodianConfig) -> ServerSettings {
+fn of_instance(traces: TraceSettings, instance: &str) -> TraceSettings {
+    TraceSettings { instance: Some(instance.to_owned()), ..traces }
+}
+
+fn settings(config: &CustodianConfig, traces: &Tracing) -> ServerSettings {
     ServerSettings {
         instance: config.server.instance.clone(),
         storage_type: config.store.kind(),
         max_requests: config.server.max_requests,
         max_watches: config.server.max_watches,
         witnesses: config.audit.witnesses.clone(),
+        tracer: traces.tracer.clone(),
     }
 }
 
@@ -141,6 +187,7 @@ fn opening(config: CustodianConfig, store: Arc<dyn Store>) -> Opening {
         grant_approvals_required: config.approvals.grants_required,
         default_labels: config.server.default_labels,
         sites: config.keys.sites,
+        sites_of: config.keys.sites_of,
         retire_wait_s: config.keys.retire_wait_s,
         destroy_wait: config.keys.destroy_wait,
         ..EngineSettings::new(config.server.identity)

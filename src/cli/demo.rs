@@ -21,7 +21,7 @@ use self::application::Application;
 use self::custodian::CustodianProcess;
 use self::home::{CustodianAccess, Home, StorageAccess};
 use self::storage_server::StorageServer;
-use super::{Usage, asked_to_end, runtime, wiring};
+use super::{Usage, asked_to_end, runtime, serving, wiring};
 use crate::config;
 use crate::storage::Endpoint;
 use crate::telemetry::{self, LogFormat};
@@ -31,6 +31,8 @@ use crate::transit::settings::Address;
 const USUAL_PORT: u16 = 9443;
 /// The custodian's.
 const USUAL_CUSTODIAN_PORT: u16 = 9444;
+/// Those of the proxy's metrics and the custodian's.
+const USUAL_METRICS_PORTS: [u16; 2] = [9464, 9465];
 /// Of what the embedded storage server logs, nothing is news: the proxy tells of its failures.
 const LOG_FILTER: &str = "warn,s3s=off,sqlx=error";
 
@@ -104,17 +106,18 @@ async fn demonstrate(arguments: &Arguments) -> Result<()> {
     home.furnish(address.ip())?;
     let (storage, storage_server) = storage(arguments, &home).await?;
     let (custodian, mut process) = custodian(arguments, &home).await?;
-    let config_file = home.write_config(address, &storage, &custodian)?;
+    let addresses = [address, free_address(USUAL_METRICS_PORTS[0])?];
+    let config_file = home.write_config(addresses, &storage, &custodian)?;
 
-    let proxy = wiring::prepare(config::load(&config_file)?, listener).await?;
+    let proxy = serving::prepare(config::load(&config_file)?, listener).await?;
     let operator = proxy.storage.clone();
     let mut proxy = Running::start(|end| async {
-        proxy.serve(ended(end)).await;
+        proxy.serve(ended(end), None).await;
     });
     let shown = async {
         let application = Application::new(address, &home)?;
         let show = show::play(&application, &operator).await?;
-        home.write_environment(address, &storage, &custodian)?;
+        home.write_environment(addresses, &storage, &custodian)?;
         match (arguments.json, arguments.once) {
             (true, _) => show::print_json(&show, &home, address),
             (false, once) => {
@@ -197,7 +200,7 @@ async fn custodian(arguments: &Arguments, home: &Home) -> Result<(CustodianAcces
     };
     let Some(url) = &arguments.custodian_url else {
         let address = free_address(USUAL_CUSTODIAN_PORT)?;
-        let access = home.own_custodian(address)?;
+        let access = home.own_custodian(address, free_address(USUAL_METRICS_PORTS[1])?)?;
         let process = CustodianProcess::start(home, address).await?;
         return Ok((access, Some(process)));
     };
@@ -211,6 +214,7 @@ async fn custodian(arguments: &Arguments, home: &Home) -> Result<(CustodianAcces
         certificate: certificate_file.zip(key_file),
         login_mount: arguments.custodian_login_mount.clone(),
         own: false,
+        metrics: None,
     };
     Ok((access, None))
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 
-use super::jobs::{self, JobFlags};
+use super::jobs::{self, Expected, JobFlags};
 use super::{Usage, runtime};
 use crate::maintenance::export::{Export, ExportError, Target};
 use crate::maintenance::job::Scope;
-use crate::maintenance::verify::Passed;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -22,6 +21,8 @@ pub(super) struct Arguments {
     to: PathBuf,
     #[command(flatten)]
     job: JobFlags,
+    #[command(flatten)]
+    expected: Expected,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<()> {
@@ -29,14 +30,14 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
 }
 
 async fn export(arguments: Arguments) -> Result<()> {
-    let Arguments { target, to, job: flags } = arguments;
+    let Arguments { target, to, job: flags, expected } = arguments;
     let (bucket, prefix) = jobs::target(&target)?;
     let target = (!flags.dry_run).then(|| Target::open(&to, &bucket)).transpose().map_err(|error| match error {
         ExportError::Files { .. } => anyhow::Error::from(error),
         refused => Usage(refused.to_string()).into(),
     })?;
-    let bench = jobs::prepare(&flags).await?;
-    let (objects, who, passed) = (Arc::clone(&bench.objects), jobs::who(), Passed::default());
+    let bench = jobs::prepare(&flags, &bucket).await?;
+    let (objects, who, passed) = (Arc::clone(&bench.objects), jobs::who(), expected.passed());
     let work = Export { objects, who, target, passed };
     let scope = Scope { bucket, prefix, versions: false, concurrency: usize::from(flags.concurrency) };
     jobs::run_job(&flags, &bench, scope, Arc::new(work)).await

@@ -49,33 +49,51 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
 }
 
 async fn gc(arguments: Arguments) -> Result<()> {
-    let mut config = arguments.config.load()?;
+    let config = arguments.config.load()?;
     start_logs(&config)?;
-    config.storage.settings.requests_max_s = arguments.max_requests_s;
-    let bench = wiring::prepare_job(config).await?;
-    let begun = Instant::now();
-    let job = Gc {
-        objects: Arc::clone(&bench.objects),
-        who: jobs::who(),
-        older_than: arguments.older_than,
-        dry_run: arguments.dry_run,
-        patience: Patience::default(),
-        stop: jobs::stop()?,
-    };
+    let benches = wiring::prepare_jobs(config, arguments.max_requests_s).await?;
+    let (begun, stop) = (Instant::now(), jobs::stop()?);
     let (mut found, mut failed) = (Vec::new(), false);
-    let outcome = job.run(|name, left| {
-        failed |= matches!(left, Left::Failed(_));
-        let why = format!("{:#}", anyhow::Error::from(left));
-        if !arguments.json {
-            println!("{name}: left alone: {why}");
+    let (mut end, mut all, mut broken) = (End::Complete, Collected::default(), None);
+    for bench in &benches.all {
+        let job = Gc {
+            objects: Arc::clone(&bench.objects),
+            who: jobs::who(),
+            older_than: arguments.older_than,
+            dry_run: arguments.dry_run,
+            patience: Patience::default(),
+            stop: stop.clone(),
+        };
+        let outcome = job.run(|name, left| {
+            failed |= matches!(left, Left::Failed(_));
+            let why = format!("{:#}", anyhow::Error::from(left));
+            if !arguments.json {
+                println!("{name}: left alone: {why}");
+            }
+            if found.len() < MOST_FINDINGS {
+                found.push(json!({ "name": name, "error": why, "site": bench.site }));
+            }
+        });
+        match outcome.await {
+            Ok((ended, collected)) => (end, all) = (ended, all.and(collected)),
+            // One site that fails holds no other up.
+            Err(error) => {
+                let error = anyhow::Error::from(error).context(format!("the site {}", bench.site));
+                if let Some(before) = broken.replace(error) {
+                    eprintln!("claviger: {before:#}");
+                }
+            }
         }
-        if found.len() < MOST_FINDINGS {
-            found.push(json!({ "name": name, "error": why }));
+        if end == End::Stopped {
+            break;
         }
-    });
-    let (end, collected) = outcome.await?;
-    let Collected { uploads, kept, deleted, entries, unknown, checkpoints } = collected;
-    let (requests, seconds) = (bench.storage.requests(), begun.elapsed().as_secs_f64());
+    }
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    let Collected { uploads, kept, deleted, entries, unknown, checkpoints } = all;
+    let requests: u64 = benches.all.iter().map(|bench| bench.storage.requests()).sum();
+    let seconds = begun.elapsed().as_secs_f64();
     if arguments.json {
         let complete = end == End::Complete;
         let report = json!({

@@ -52,6 +52,10 @@ pub(super) struct Arguments {
     /// An officer, who administers keys and approves; give it several times for several [default: alice, bob, carol]
     #[arg(long = "officer", value_name = "NAME")]
     officers: Vec<String>,
+    /// Have the proxy make certificates for names below --host when somebody asks for them: for bucket names with dots, which a
+    /// wildcard is not for. It gets a CA that can sign for those names alone
+    #[arg(long)]
+    issue_certificates: bool,
     /// Write into a folder that has other files in it. Existing files are kept and make it fail all the same
     #[arg(long)]
     force: bool,
@@ -70,6 +74,9 @@ pub(super) mod names {
     pub(crate) const CLIENT_CA_KEY: &str = "certs/clients-ca.key";
     pub(crate) const CERTIFICATE: &str = "certs/proxy.crt";
     pub(crate) const KEY: &str = "certs/proxy.key";
+    /// Signs certificates for names below the proxy's.
+    pub(crate) const NAMES_CA: &str = "certs/names-ca.crt";
+    pub(crate) const NAMES_CA_KEY: &str = "certs/names-ca.key";
     pub(crate) const PROXY_CLIENT: &str = "certs/proxy-client.crt";
     pub(crate) const PROXY_CLIENT_KEY: &str = "certs/proxy-client.key";
     pub(crate) const CUSTODIAN: &str = "certs/custodian.crt";
@@ -102,11 +109,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     check_hosts(std::slice::from_ref(&arguments.custodian_host))?;
     crate::names::WriterDomain::new(&format!("proxy/{}", arguments.region)).map_err(|error| usage(&error))?;
     let people = People::new(&arguments.trust_domain, &arguments.region, &arguments.officers)?;
+    if arguments.issue_certificates && domains.is_empty() {
+        return Err(
+            Usage("--issue-certificates is for names below --host: give one that is a DNS name".to_owned()).into()
+        );
+    }
     let all = all_files(&people);
     refuse_to_overwrite(dir, &all, arguments.force)?;
 
     make_folders(dir)?;
-    let hosts = Hosts { proxy: &arguments.hosts, custodian: &arguments.custodian_host };
+    let issued_for = if arguments.issue_certificates { &domains[..] } else { &[] };
+    let hosts = Hosts { proxy: &arguments.hosts, custodian: &arguments.custodian_host, issued_for };
     write_certificates(dir, &hosts, &people)?;
     let access_key = new_access_key()?;
     write_private(&dir.join(names::CLIENT_SECRET), new_secret()?.as_bytes())?;
@@ -122,6 +135,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         domains: &domains,
         custodian_host: &arguments.custodian_host,
         trust_domain: &arguments.trust_domain,
+        issues: arguments.issue_certificates,
     };
     write_public(&dir.join(names::CONFIG), config.to_text().as_bytes())?;
     write_public(&dir.join(names::CUSTODIAN_CONFIG), config.custodian_text().as_bytes())?;
@@ -165,6 +179,8 @@ impl People {
 pub(super) struct Hosts<'a> {
     pub(super) proxy: &'a [String],
     pub(super) custodian: &'a str,
+    /// Domains that the proxy makes certificates for.
+    pub(super) issued_for: &'a [String],
 }
 
 /// The DNS names among the hosts, below which buckets may be names of hosts too.
@@ -198,7 +214,7 @@ fn all_files(people: &People) -> Vec<String> {
     fixed.map(str::to_owned).into_iter().chain(certificate_files(people)).collect()
 }
 
-/// Every file that [`write_certificates`] writes.
+/// Every file that [`write_certificates`] may write.
 pub(super) fn certificate_files(people: &People) -> Vec<String> {
     let fixed = [
         names::CA,
@@ -207,6 +223,8 @@ pub(super) fn certificate_files(people: &People) -> Vec<String> {
         names::CLIENT_CA_KEY,
         names::CERTIFICATE,
         names::KEY,
+        names::NAMES_CA,
+        names::NAMES_CA_KEY,
         names::PROXY_CLIENT,
         names::PROXY_CLIENT_KEY,
         names::CUSTODIAN,
@@ -249,6 +267,9 @@ pub(super) fn write_certificates(dir: &Path, hosts: &Hosts<'_>, people: &People)
     write_public(&dir.join(names::CA), servers.certificate().as_bytes())?;
     write_private(&dir.join(names::CA_KEY), servers.key().as_bytes())?;
     write(names::CERTIFICATE, names::KEY, &servers.server("claviger proxy", hosts.proxy, true)?)?;
+    if !hosts.issued_for.is_empty() {
+        write(names::NAMES_CA, names::NAMES_CA_KEY, &servers.names(hosts.issued_for)?)?;
+    }
     let custodian = servers.custodian(&people.custodian, &[hosts.custodian.to_owned()])?;
     write(names::CUSTODIAN, names::CUSTODIAN_KEY, &custodian)?;
 
@@ -351,6 +372,7 @@ mod tests {
             region: "us".to_owned(),
             trust_domain: "example.org".to_owned(),
             officers: Vec::new(),
+            issue_certificates: false,
             force: false,
         }
     }
@@ -377,6 +399,18 @@ mod tests {
         let custodian = custodian_server::load(&dir.join(names::CUSTODIAN_CONFIG)).expect("right");
         let id = custodian.server.identity.as_str();
         assert_eq!(id, "spiffe://example.org/region/us/custodian/custodian-1");
+    }
+
+    #[test]
+    fn a_proxy_that_issues_certificates_gets_a_ca_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("new");
+        let issuing = Arguments { issue_certificates: true, ..arguments(&dir) };
+        run(&issuing).expect("writes");
+        std::fs::write(dir.join(names::STORAGE_SECRET), "the-storage-secret\n").expect("writes");
+        config::load(&dir.join(names::CONFIG)).expect("right");
+        let nameless = Arguments { hosts: vec!["10.0.0.7".to_owned()], dir: folder.path().join("other"), ..issuing };
+        assert!(run(&nameless).is_err_and(|error| error.is::<Usage>()));
     }
 
     #[test]

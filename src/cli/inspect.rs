@@ -47,10 +47,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn find(config: Config, bucket: &LogicalBucket, key: &str) -> Result<Found> {
-    let rule = config.buckets.find(bucket);
-    let rule = rule.with_context(|| format!("the configuration has no rule for the bucket {bucket}"))?;
-    let physical = rule.physical.to_owned();
-    let storage = Storage::new(config.storage.settings, config.storage.credentials)?;
+    let further = config.sites.into_iter().map(|site| (site.storage, site.buckets));
+    let mut servers = std::iter::once((config.storage, config.buckets)).chain(further);
+    let found = servers.find_map(|(storage, buckets)| {
+        let physical = buckets.find(bucket)?.physical.to_owned();
+        Some((storage, physical))
+    });
+    let (storage, physical) =
+        found.with_context(|| format!("the configuration has no rule for the bucket {bucket}"))?;
+    let storage = Storage::new(storage.settings, storage.credentials)?;
     let request = StorageRequest::object(Method::HEAD, physical.as_str(), key);
     let response = storage.send(request, None).await.context("cannot ask the storage server")?;
     match response.status {

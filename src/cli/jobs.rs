@@ -17,6 +17,7 @@ use crate::custody::reason::Reason;
 use crate::maintenance::checkpoint::{Checkpoint, Checkpoints, Note};
 use crate::maintenance::job::{self, End, Finding, Patience, Run, Scope};
 use crate::maintenance::progress::Progress;
+use crate::maintenance::verify::Passed;
 use crate::maintenance::work::Work;
 use crate::names::{LogicalBucket, Principal};
 use crate::object::access::Authenticated;
@@ -24,7 +25,7 @@ use crate::object::access::Authenticated;
 /// Findings that stand in a report.
 pub(super) const MOST_FINDINGS: usize = 1_000;
 /// How often a checkpoint is written.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+pub(super) const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
 /// The flags of every job over objects.
 #[derive(Args)]
@@ -48,6 +49,22 @@ pub(super) struct JobFlags {
     pub(super) json: bool,
 }
 
+/// For jobs that come upon objects which cannot be verified.
+#[derive(Args)]
+pub(super) struct Expected {
+    /// So many objects, at most, may be passed over, because they are under a customer key (SSE-C), in an archive, or listed by
+    /// a migration's manifest as not encrypted yet. Any more count as failed: that an object is such a one is only the
+    /// storage server's word
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    allow_skipped: u64,
+}
+
+impl Expected {
+    pub(super) fn passed(&self) -> Passed {
+        Passed::allowing(self.allow_skipped)
+    }
+}
+
 /// The process was asked to end before the job was through.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; run the same command again to go on")]
@@ -67,12 +84,11 @@ pub(super) fn who() -> Authenticated {
     Authenticated::program(Caller { principal, reason: Reason::Maintenance })
 }
 
-/// Puts together what a job works with, and sends log lines to stderr.
-pub(super) async fn prepare(flags: &JobFlags) -> Result<wiring::Workbench> {
-    let mut config = flags.config.load()?;
+/// Puts together what a job on that bucket works with, and sends log lines to stderr.
+pub(super) async fn prepare(flags: &JobFlags, bucket: &LogicalBucket) -> Result<wiring::Workbench> {
+    let config = flags.config.load()?;
     start_logs(&config)?;
-    config.storage.settings.requests_max_s = flags.max_requests_s;
-    wiring::prepare_job(config).await
+    wiring::prepare_job(config, flags.max_requests_s, bucket).await
 }
 
 /// Becomes true when the process is asked to end.
@@ -117,6 +133,7 @@ pub(super) async fn run_job(
         from,
         every: CHECKPOINT_EVERY,
         patience: Patience::default(),
+        is_part: false,
     };
     let found = |finding| shown.aside(|| report.take(&finding));
     let outcome = job::run(&bench.objects, &scope, Arc::clone(&work), run, found).await;
@@ -124,7 +141,7 @@ pub(super) async fn run_job(
     if let Some(counting) = counting {
         counting.abort();
     }
-    report.show(&progress, bench.storage.requests(), matches!(outcome, Ok(End::Complete)), &work.notes());
+    report.show(&progress, bench.storage.requests(), matches!(outcome, Ok(End::Complete)), work.as_ref());
     match outcome? {
         End::Stopped => Err(Interrupted.into()),
         End::Complete if Progress::of(&progress.failed) > 0 => Err(Bad.into()),
@@ -160,7 +177,7 @@ impl Report {
     }
 
     fn take(&mut self, finding: &Finding) {
-        let note = Note::new(&finding.key, finding.version.as_deref(), &finding.error);
+        let note = Note::new(&finding.key, finding.version.as_deref(), finding.error.as_ref());
         if !self.is_json {
             show(&note);
         }
@@ -169,7 +186,7 @@ impl Report {
         }
     }
 
-    fn show(&self, progress: &Progress, requests: u64, complete: bool, notes: &[String]) {
+    fn show(&self, progress: &Progress, requests: u64, complete: bool, work: &dyn Work) {
         let seconds = self.begun.elapsed().as_secs_f64();
         let counts = progress.counts();
         if !self.is_json {
@@ -180,7 +197,7 @@ impl Report {
             if let Some((reached, begun)) = &self.resumed {
                 println!("of these, those up to {reached:?} by a run that began at {begun}");
             }
-            notes.iter().for_each(|note| println!("{note}"));
+            work.notes().iter().for_each(|note| println!("{}", visible(note)));
             return;
         }
         let mut report = json!({
@@ -188,13 +205,16 @@ impl Report {
             "bucket": self.scope.bucket.as_str(),
             "prefix": self.scope.prefix,
             "findings": self.findings.iter().map(as_json).collect::<Vec<_>>(),
-            "notes": notes,
+            "notes": work.notes(),
             "seconds": (seconds * 1000.0).round() / 1000.0,
             "requests": requests,
             "complete": complete,
         });
         for (name, count) in counts.named() {
             report[name] = count.into();
+        }
+        for (name, count) in work.passed_over() {
+            report["passed_over"][name] = count.into();
         }
         if let Some((reached, begun)) = &self.resumed {
             report["resumed"] = json!({ "after": reached, "begun": begun });
@@ -203,10 +223,23 @@ impl Report {
     }
 }
 
-fn show(note: &Note) {
-    let version = note.version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
+pub(super) fn show(note: &Note) {
+    let version = note.version.as_deref().map(|version| format!(" version {}", visible(version))).unwrap_or_default();
     // A key may have anything in it, and goes to a terminal.
-    println!("{}{version}: {}", note.key.escape_debug(), note.error);
+    println!("{}{version}: {}", note.key.escape_debug(), visible(&note.error));
+}
+
+/// A text that may have anything in it, such as a key, for a terminal: what is not to be seen is escaped.
+pub(super) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '\'' | '"' | '\\') {
+            shown.push(character);
+        } else {
+            shown.extend(character.escape_debug());
+        }
+    }
+    shown
 }
 
 fn as_json(note: &Note) -> Value {
@@ -216,4 +249,15 @@ fn as_json(note: &Note) -> Value {
 fn moment(unix_ms: u64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms / 1000) * 1_000_000_000);
     moment.ok().and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_moves_a_terminal_comes_through() {
+        assert_eq!(visible("it's \"a\\b\", \u{f6} \u{1f511}"), "it's \"a\\b\", \u{f6} \u{1f511}");
+        assert_eq!(visible("\u{1b}[2J\r\n\u{202e}\u{9b}x"), "\\u{1b}[2J\\r\\n\\u{202e}\\u{9b}x");
+    }
 }

@@ -1,10 +1,13 @@
 //! `claviger key`: the custodian's KEKs.
 
+mod adopt;
 mod backup;
 mod certificate;
 mod destroy;
 mod life;
+mod objects;
 mod restore;
+mod without_ledger;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +21,7 @@ use super::{Usage, runtime};
 use crate::custodian::kek::Labels;
 use crate::names::KekName;
 
-pub(super) use life::mover;
+pub(super) use life::movers;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -30,11 +33,16 @@ pub(super) enum Command {
     Show(Named),
     /// Add a version, under which everything new is encrypted
     Rotate(Named),
-    /// Move the branch keys to the newest version: in the custodian's ledger, and in the directory of a site
+    /// Move the branch keys to the newest version: in the custodian's ledger, and in the directory of each site
+    ///
+    /// An OpenBao or Vault server has no ledger: there, those are moved that the storage server lists in the directory, and what it hides is
+    /// not missed.
     Rewrap(life::Rewrap),
-    /// Count the branch keys by the oldest version that they still need
+    /// Count the branch keys by the oldest version that they still need, and on request the objects by their envelopes
     Census(life::Census),
     /// Stop opening old versions once nothing needs them, which officers have to approve
+    ///
+    /// The custodian decides by its ledger. An OpenBao or Vault server has none: see --without-ledger.
     Retire(life::Retire),
     /// Have the custodian rotate a key by itself
     Schedule(life::Schedule),
@@ -50,6 +58,10 @@ pub(super) enum Command {
     Backup(backup::Arguments),
     /// Bring keys back from a backup; officers have to approve it
     Restore(restore::Restore),
+    /// After a restore: bring the branch keys of a site's directory into the custodian's ledger
+    Adopt(adopt::Arguments),
+    /// After a restore: say that the ledger has all branch keys of a key, which officers have to approve; versions can be retired then
+    DeclareWhole(Named),
     /// Open an officer's share of a backup, without asking any server
     BackupShare(restore::BackupShare),
     /// Make an age identity for an officer, and print the recipient that backups are made for
@@ -106,6 +118,8 @@ pub(super) fn run(command: &Command) -> Result<()> {
         Command::Certificate(arguments) => certificate::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
         Command::Restore(arguments) => restore::run(arguments),
+        Command::Adopt(arguments) => adopt::run(arguments),
+        Command::DeclareWhole(arguments) => adopt::declare_whole(arguments),
         Command::BackupShare(arguments) => restore::backup_share(arguments),
         Command::OfficerIdentity(arguments) => restore::officer_identity(arguments),
     }

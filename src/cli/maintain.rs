@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::key::mover;
-use super::{Bad, ConfigFile, asked_to_end, runtime, start_logs};
+use super::key::movers;
+use super::{Bad, ConfigFile, asked_to_end, notify, runtime, start_logs};
 use crate::maintenance::keys::{KeyMover, KeyOptions};
 use crate::names::KekName;
 
@@ -28,17 +28,18 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let config = arguments.config.load()?;
     start_logs(&config)?;
-    let mut keks: Vec<KekName> = config.buckets.all_keks();
-    keks.sort();
-    keks.dedup();
+    let keks = config.all_keks();
     runtime()?.block_on(async {
         let mut ending = std::pin::pin!(asked_to_end()?);
-        let mover = mover(config, usize::from(arguments.concurrency))?;
+        let movers = movers(config, usize::from(arguments.concurrency))?;
+        notify::ready("looking after branch keys");
         loop {
             let round = async {
                 let mut well = true;
                 for kek in &keks {
-                    well &= one(&mover, kek).await;
+                    for mover in &movers {
+                        well &= one(mover, kek).await;
+                    }
                 }
                 well
             };
@@ -57,16 +58,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     })
 }
 
-/// One KEK: rewrapped if something needs an older version, and all that is missing in the directory written again.
+/// One KEK at one site: rewrapped if something needs an older version, and all that is missing in the directory written again.
 async fn one(mover: &KeyMover, kek: &KekName) -> bool {
     let options = KeyOptions { repair: true, dry_run: false };
     let moved = mover.rewrap(kek, options).await;
-    match moved.with_context(|| format!("the branch keys of {kek}")) {
+    let site = mover.site.as_str();
+    match moved.with_context(|| format!("the branch keys of {kek} at {site}")) {
         Ok(report) => {
             let (moved, read_back, mended, failed) = (report.moved, report.confirmed, report.mended, report.failed);
-            tracing::info!(%kek, moved, read_back, mended, failed, "branch keys looked after");
+            tracing::info!(%kek, site, moved, read_back, mended, failed, "branch keys looked after");
             for (branch, what) in &report.findings {
-                tracing::error!(%kek, %branch, what, "a branch key is not in order");
+                tracing::error!(%kek, site, %branch, what, "a branch key is not in order");
             }
             failed == 0
         }

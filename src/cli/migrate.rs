@@ -11,10 +11,12 @@ use super::jobs::{self, Interrupted, JobFlags};
 use super::progress::Shown;
 use super::re_encrypt::Stopped;
 use super::{Bad, Usage, asked_to_end, runtime};
+use crate::maintenance::checkpoint::Note;
 use crate::maintenance::job::Finding;
-use crate::maintenance::migrate::{Ended, Migrate, PAUSE};
+use crate::maintenance::migrate::{Ended, Migrate, PAUSE, Start};
 use crate::maintenance::progress::Progress;
 use crate::object::unencrypted::Pages;
+use crate::object::unencrypted::manifest::{Entry, Head};
 
 /// Most findings in a report.
 const MOST_FINDINGS: usize = 1_000;
@@ -26,6 +28,12 @@ pub(super) struct Arguments {
     bucket: String,
     #[command(flatten)]
     job: JobFlags,
+    /// Seal the bucket's first manifest, of all that is not encrypted now; without this, there has to be one
+    #[arg(long, conflicts_with_all = ["restart", "run", "dry_run"])]
+    begin: bool,
+    /// Go on with (or, with --restart, replace) the manifest of this run only
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
     /// Seal the manifest, and encrypt nothing yet
     #[arg(long)]
     manifest_only: bool,
@@ -42,6 +50,8 @@ struct Run {
     arguments: Arguments,
     progress: Arc<Progress>,
     findings: Vec<(String, Option<String>, String)>,
+    /// The manifest that is gone through.
+    manifest: Option<Head>,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<()> {
@@ -54,7 +64,7 @@ async fn migrate(arguments: Arguments) -> Result<()> {
         return Err(Usage("a bucket is migrated as a whole: name it without a prefix".to_owned()).into());
     }
     let end = asked_to_end()?;
-    let bench = jobs::prepare(&arguments.job).await?;
+    let bench = jobs::prepare(&arguments.job, &bucket).await?;
     let objects = Arc::clone(&bench.objects);
     objects.check_migrating(&bucket).map_err(|error| Usage(error.to_string()))?;
     let writes = !arguments.job.dry_run && !arguments.manifest_only;
@@ -63,7 +73,7 @@ async fn migrate(arguments: Arguments) -> Result<()> {
     let (remaining, without_acl) = Default::default();
     let who = jobs::who();
     let job = Migrate { objects, who, bucket, concurrency, conditional, pause: PAUSE, remaining, without_acl };
-    let mut run = Run { job, arguments, progress: Arc::default(), findings: Vec::new() };
+    let mut run = Run { job, arguments, progress: Arc::default(), findings: Vec::new(), manifest: None };
     let begun = Instant::now();
     let shown = Shown::begin("migrate", Arc::clone(&run.progress), bench.storage.clone());
     let complete = tokio::select! {
@@ -78,18 +88,8 @@ async fn migrate(arguments: Arguments) -> Result<()> {
 impl Run {
     /// Whether nothing is left to do.
     async fn go(&mut self, shown: &Shown) -> Result<bool> {
-        let Some(pages) = self.pages().await? else { return Ok(true) };
-        let (json, bucket) = (self.arguments.job.json, self.job.bucket.clone());
-        if !json && pages.head.done {
-            shown.aside(|| {
-                println!(
-                    "the manifest is closed already; with --restart, a new one is sealed of what is not encrypted now"
-                );
-            });
-        } else if !json {
-            let entries = pages.head.entries;
-            shown.aside(|| println!("the manifest lists {entries} objects of {bucket} that are not encrypted"));
-        }
+        let Some(pages) = self.pages(shown).await? else { return Ok(true) };
+        let json = self.arguments.job.json;
         if self.arguments.manifest_only {
             return Ok(true);
         }
@@ -109,22 +109,32 @@ impl Run {
         Ok(ended != Ended::Failed)
     }
 
-    /// The manifest to go through, which is sealed if there is none; `None` when nothing is to be encrypted.
-    async fn pages(&mut self) -> Result<Option<Pages>> {
+    /// The manifest to go through; `None` when nothing is to be encrypted.
+    async fn pages(&mut self, shown: &Shown) -> Result<Option<Pages>> {
         let (job, flags) = (&self.job, &self.arguments.job);
-        let before = job.objects.manifest(&job.bucket).await?;
-        if let Some(pages) = before.as_ref().filter(|_| !flags.restart && !flags.dry_run) {
-            return Ok(Some(pages.clone()));
-        }
-        let entries = job.find(&self.progress).await?;
         if flags.dry_run {
-            if !flags.json {
-                entries.iter().for_each(|entry| println!("{} ({} bytes, ETag {})", entry.key, entry.size, entry.etag));
-            }
+            let show = |entry: Entry| {
+                if !flags.json {
+                    let (key, etag) = (entry.key.escape_debug(), jobs::visible(&entry.etag));
+                    shown.aside(|| println!("{key} ({} bytes, ETag {etag})", entry.size));
+                }
+                Ok(())
+            };
+            job.find(&self.progress, show).await?;
             return Ok(None);
         }
-        let before = before.as_ref().map(|pages| &pages.head);
-        Ok(Some(job.objects.seal_manifest(&job.bucket, entries, before).await?))
+        let start = match (self.arguments.begin, flags.restart) {
+            (true, _) => Start::Begin,
+            (false, true) => Start::Restart,
+            (false, false) => Start::GoOn,
+        };
+        let (pages, sealed) = job.manifest(start, self.arguments.run.as_deref(), &self.progress).await?;
+        self.manifest = Some(pages.head.clone());
+        if !flags.json {
+            let said = about(&pages.head, sealed, job.bucket.as_str());
+            shown.aside(|| println!("{said}"));
+        }
+        Ok(Some(pages))
     }
 
     fn report(&self, begun: Instant, complete: bool) {
@@ -156,6 +166,9 @@ impl Run {
         for (name, counter) in counters {
             report[name] = Progress::of(counter).into();
         }
+        if let Some(Head { run, serial, entries, .. }) = &self.manifest {
+            report["manifest"] = json!({ "run": run, "number": serial, "entries": entries });
+        }
         println!("{report}");
     }
 }
@@ -163,12 +176,26 @@ impl Run {
 /// Keeps what was found, and shows it.
 fn note(findings: &mut Vec<(String, Option<String>, String)>, finding: Finding, json: bool) {
     let Finding { key, version, error } = finding;
-    let error = format!("{:#}", anyhow::Error::from(error));
+    let error = Note::new(&key, version.as_deref(), error.as_ref()).error;
     if !json {
-        let version = version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
-        println!("{key}{version}: {error}");
+        jobs::show(&Note { key: key.clone(), version: version.clone(), error: error.clone() });
     }
     findings.push((key, version, error));
+}
+
+/// What is said of the manifest first.
+fn about(head: &Head, sealed: bool, bucket: &str) -> String {
+    let Head { run, serial, entries, .. } = head;
+    if head.done {
+        return format!(
+            "the manifest (run {run}, number {serial}) is closed already; with --restart, a new one is sealed of what is not encrypted now"
+        );
+    }
+    let is = if sealed { "was sealed just now" } else { "is there" };
+    let next = if sealed { "; to go on after an interruption, leave --begin or --restart out" } else { "" };
+    format!(
+        "the manifest (run {run}, number {serial}) {is}: it lists {entries} objects of {bucket} that are not encrypted{next}"
+    )
 }
 
 fn advice(ended: Ended) -> &'static str {

@@ -75,7 +75,7 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
 async fn re_encrypt(arguments: Arguments) -> Result<()> {
     let Arguments { target, job: flags, branch, before, kek_version, kek, versions, stopped } = arguments;
     let (bucket, prefix) = jobs::target(&target)?;
-    let bench = jobs::prepare(&flags).await?;
+    let bench = jobs::prepare(&flags, &bucket).await?;
     let objects = Arc::clone(&bench.objects);
     let manner = stopped.manner(&objects, flags.dry_run).await?;
     let choice = Choice { branch, below: kek_version, onto: kek, before_ms: before };

@@ -1,4 +1,4 @@
-//! `[default_bucket]` and `[[bucket]]`: which KEKs encrypt and open which bucket.
+//! `[default_bucket]` and `[[bucket]]`: which KEKs encrypt and open which bucket, and where it lies.
 //!
 //! **Invariant:** a KEK comes from the file or not at all: every rule has to name its own.
 
@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::problem::Mistake;
 use super::section::{Section, Text};
+use super::sites::Server;
 use crate::names::{InvalidName, KekName, LogicalBucket, WriterDomain};
 use crate::object::bucket::{BucketRule, Buckets, KeyRule, Unencrypted};
 
@@ -23,38 +24,53 @@ pub struct KekUse {
 /// What the rules refer to, and what they are collected in.
 struct Rules<'a> {
     writer: Option<&'a WriterDomain>,
-    state_bucket: Option<&'a str>,
+    servers: &'a [Server],
     names: Lines,
-    storage_names: Lines,
+    /// By the place of the storage server.
+    storage_names: HashMap<usize, Lines>,
     keks: Vec<KekUse>,
 }
 
+/// The buckets of each of `servers`, in their order.
 pub(super) fn read(
     root: &Section<'_>,
     writer: Option<&WriterDomain>,
-    state_bucket: Option<&str>,
-) -> Option<(Buckets, Vec<KekUse>)> {
+    servers: &[Server],
+) -> Option<(Vec<Buckets>, Vec<KekUse>)> {
     let default = root.section("default_bucket");
     let sections = root.sections("bucket");
     if !root.has("default_bucket") && !root.has("bucket") {
         root.note(Mistake::NoBucket);
     }
     let default_is_right = default.is_some() == root.has("default_bucket");
-    let mut rules = Rules { writer, state_bucket, names: Lines::new(), storage_names: Lines::new(), keks: Vec::new() };
+    let (names, storage_names) = (Lines::new(), HashMap::new());
+    let mut rules = Rules { writer, servers, names, storage_names, keks: Vec::new() };
     let others = default.map(|section| {
         let keys = keys(&section, &mut rules);
         section.finish();
         keys
     });
-    let named: Vec<Option<BucketRule>> = sections.into_iter().map(|section| rule(section, &mut rules)).collect();
-    let named = named.into_iter().collect::<Option<Vec<_>>>()?;
-    let others = match others {
+    let named: Vec<_> = sections.into_iter().map(|section| rule(section, &mut rules)).collect();
+    let named = named.into_iter().collect::<Option<Vec<(usize, BucketRule)>>>()?;
+    let mut others = match others {
         Some(keys) => Some(keys?),
         None if default_is_right => None,
         None => return None,
     };
-    let buckets = Buckets::new(named, others, state_bucket?.to_owned()).map_err(|error| root.note(error)).ok()?;
-    Some((buckets, rules.keks))
+    let elsewhere: Vec<_> =
+        named.iter().filter(|(server, _)| *server != 0).map(|(_, rule)| rule.name.clone()).collect();
+    let mut of_server: Vec<Vec<BucketRule>> = servers.iter().map(|_| Vec::new()).collect();
+    for (server, rule) in named {
+        of_server[server].push(rule);
+    }
+    let mut all = Vec::with_capacity(servers.len());
+    for (server, named) in servers.iter().zip(of_server) {
+        let state_bucket = server.state_bucket()?.to_owned();
+        // Those without a rule of their own are on the first.
+        let buckets = Buckets::new(named, others.take(), state_bucket).map_err(|error| root.note(error)).ok()?;
+        all.push(if all.is_empty() { buckets.without(elsewhere.clone()) } else { buckets });
+    }
+    Some((all, rules.keks))
 }
 
 /// The lines in which names stand.
@@ -70,17 +86,20 @@ fn once(lines: &mut Lines, text: &Text<'_>) -> bool {
     true
 }
 
-fn rule(section: Section<'_>, rules: &mut Rules<'_>) -> Option<BucketRule> {
+/// A rule, and the place of the storage server that its bucket lies on.
+fn rule(section: Section<'_>, rules: &mut Rules<'_>) -> Option<(usize, BucketRule)> {
     let name = section.required("name");
     let storage_name = section.text("storage_name");
     let keys = keys(&section, rules);
     let storage_name_is_right = storage_name.is_some() == section.has("storage_name");
+    let server = server(&section, rules.servers);
     section.finish();
-    let name = name?;
+    let (name, server) = (name?, server?);
     let storage = storage_name.as_ref().unwrap_or(&name);
     // A name that stands twice is noted once, also where it serves as storage name.
-    let unique = once(&mut rules.names, &name) && once(&mut rules.storage_names, storage);
-    let state = [&name, storage].into_iter().find(|text| Some(text.text) == rules.state_bucket);
+    let unique = once(&mut rules.names, &name) && once(rules.storage_names.entry(server).or_default(), storage);
+    let state_bucket = rules.servers[server].state_bucket();
+    let state = [&name, storage].into_iter().find(|text| Some(text.text) == state_bucket);
     if let Some(text) = state {
         text.note(Mistake::StateBucket);
     }
@@ -89,7 +108,17 @@ fn rule(section: Section<'_>, rules: &mut Rules<'_>) -> Option<BucketRule> {
     if !storage_name_is_right || !unique || state.is_some() {
         return None;
     }
-    Some(BucketRule { name: logical, physical, keys: keys? })
+    Some((server, BucketRule { name: logical, physical, keys: keys? }))
+}
+
+/// Which of `servers` the bucket lies on.
+fn server(section: &Section<'_>, servers: &[Server]) -> Option<usize> {
+    let Some(text) = section.text("site") else { return (!section.has("site")).then_some(0) };
+    let found = servers.iter().position(|server| server.name.as_deref() == Some(text.text));
+    if found.is_none() {
+        text.note(Mistake::UnknownSite(servers.iter().filter_map(|server| server.name.clone()).collect()));
+    }
+    found
 }
 
 fn keys(section: &Section<'_>, rules: &mut Rules<'_>) -> Option<KeyRule> {

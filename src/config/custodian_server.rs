@@ -1,5 +1,6 @@
 //! The configuration of the custodian's server: where it listens and who it is, its store, seals, audit log and policy.
 
+mod keys;
 mod seals;
 mod store;
 
@@ -15,17 +16,19 @@ use rustls_pki_types::pem::PemObject as _;
 use super::files;
 use super::problem::{Mistake, Problems};
 use super::section::{Section, Text};
+use super::traces;
 use crate::custodian::audit::AuditSettings;
-use crate::custodian::destruction::Wait;
-use crate::custodian::engine::{POLICY_LEN_MAX, RETIRE_WAIT_S};
+use crate::custodian::engine::POLICY_LEN_MAX;
 use crate::custodian::identity::{self, SpiffeId};
 use crate::custodian::kek::Labels;
 use crate::custodian::policy::Policy;
-use crate::custodian::store::SITES_MAX;
 use crate::net::tls::{self, IdentityFiles, TlsError};
 use crate::telemetry::LogFormat;
+use crate::telemetry::traces::TraceSettings;
 use crate::tlog::note::{Use, VerifierKey};
 
+pub use keys::KeysSection;
+pub(super) use keys::site;
 pub use seals::{RemoteSeal, SealSection};
 pub use store::StoreSection;
 
@@ -91,17 +94,6 @@ pub struct ApprovalsSection {
     pub grants_required: u8,
 }
 
-/// `[keys]`.
-#[derive(Debug, Clone)]
-pub struct KeysSection {
-    /// The sites that have to hold the branch-key directory.
-    pub sites: Vec<String>,
-    /// Seconds between a rotation and the retirement of the versions before.
-    pub retire_wait_s: u64,
-    /// How long is waited before something is destroyed.
-    pub destroy_wait: Wait,
-}
-
 /// A checked configuration of the custodian's server.
 pub struct CustodianConfig {
     /// The file.
@@ -122,6 +114,10 @@ pub struct CustodianConfig {
     pub approvals: ApprovalsSection,
     /// What the life of keys is bound to.
     pub keys: KeysSection,
+    /// Where metrics are shown, if they are.
+    pub metrics: Option<SocketAddr>,
+    /// Where spans are sent, if they are made.
+    pub traces: Option<TraceSettings>,
     /// How a line of the log looks.
     pub log_format: LogFormat,
     /// Which events are logged.
@@ -134,6 +130,12 @@ pub struct CustodianConfig {
 /// [`Problems`]: all that is wrong with it.
 pub fn load(file: &Path) -> Result<CustodianConfig, Problems> {
     super::load_with(file, |root| read(root, file))
+}
+
+/// Why `text` would be refused, if it would be.
+pub(super) fn refused(text: &str, file: super::NamedFile) -> Option<Vec<super::Problem>> {
+    let path = file.path().to_owned();
+    super::parse(text, file, |root| read(root, &path)).err()
 }
 
 /// Reads the policy file again. What is in it is not checked.
@@ -160,7 +162,9 @@ fn read(root: Section<'_>, file: &Path) -> Option<CustodianConfig> {
     let audit = root.required_section("audit").and_then(|section| audit(section, server.as_ref()));
     let policy = root.required_section("policy").and_then(policy);
     let approvals = approvals(root.section("approvals"));
-    let keys = keys(root.section("keys"));
+    let keys = keys::read(root.section("keys"));
+    let metrics = root.section("metrics").map(super::metrics::read);
+    let traces = root.section("traces").map(|section| traces::read(section, traces::Role::Custodian));
     let (log_format, log_filter) = super::log(root.section("log"));
     root.finish();
     let (policy_file, policy) = policy?;
@@ -174,6 +178,14 @@ fn read(root: Section<'_>, file: &Path) -> Option<CustodianConfig> {
         policy,
         approvals,
         keys: keys?,
+        metrics: match metrics {
+            None => None,
+            Some(metrics) => Some(metrics?),
+        },
+        traces: match traces {
+            None => None,
+            Some(traces) => Some(traces?),
+        },
         log_format,
         log_filter,
     })
@@ -229,7 +241,7 @@ fn transport(section: &Section<'_>) -> Option<(ServerTls, Arc<ServerConfig>)> {
         Ok(config) => Some((tls, config)),
         Err(error) => {
             let mut at = [crl.as_ref(), Some(&client_ca), Some(&key)].into_iter().flatten();
-            let at = at.find(|text| super::proxy::concerns(&error, &text.path()));
+            let at = at.find(|text| error.file() == Some(text.path().as_path()));
             at.unwrap_or(&certificates).note(error);
             None
         }
@@ -301,43 +313,6 @@ fn approvals(section: Option<Section<'_>>) -> ApprovalsSection {
     };
     section.finish();
     approvals
-}
-
-/// The name of a site: of a state bucket that has to hold the branch-key directory.
-pub(super) fn site(text: &str) -> Result<String, Mistake> {
-    instance(text).map_err(|_| Mistake::Site)
-}
-
-fn keys(section: Option<Section<'_>>) -> Option<KeysSection> {
-    let standard =
-        KeysSection { sites: vec!["main".to_owned()], retire_wait_s: RETIRE_WAIT_S, destroy_wait: Wait::days(30) };
-    let Some(section) = section else { return Some(standard) };
-    let texts = section.texts("sites");
-    let sites: Vec<String> = texts.iter().filter_map(|text| text.parsed(site)).collect();
-    let retire_wait_s = section.number("retire_wait_s", 0..=31_536_000, standard.retire_wait_s);
-    let destroy_wait = destroy_wait(&section);
-    let are_good = sites.len() == texts.len();
-    if sites.len() > SITES_MAX {
-        section.note_at("sites", Mistake::Sites);
-    }
-    let is_short = sites.len() <= SITES_MAX;
-    section.finish();
-    let sites = if sites.is_empty() { standard.sites } else { sites };
-    (are_good && is_short).then_some(KeysSection { sites, retire_wait_s, destroy_wait })
-}
-
-/// In days, or for looking at it only, in seconds.
-fn destroy_wait(section: &Section<'_>) -> Wait {
-    let wait = Wait::days(section.number("destroy_wait_days", 7..=365, 30));
-    let insecure = "insecure_destroy_wait_s";
-    let seconds = section.number(insecure, 0..=365 * 86_400, 0);
-    if !section.has(insecure) {
-        return wait;
-    }
-    if section.has("destroy_wait_days") {
-        section.note_at(insecure, Mistake::TwoWaits);
-    }
-    Wait { seconds, insecure: true }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Files that a configuration names: secrets, and what only has to be there.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::problem::Mistake;
 use super::section::{Section, Text};
 use crate::crypto::SigningKey;
+use crate::net::regular;
 use crate::secret::{Secret, SecretBytes};
 
 /// Most bytes of a secret access key.
@@ -23,12 +24,7 @@ const CLIENT_SECRET_MIN: usize = 16;
 
 /// Opens `path` if it is a regular file.
 pub(super) fn open(path: &Path) -> Result<File, Mistake> {
-    let failed = |source| Mistake::File { path: path.to_owned(), source };
-    // Looked at first: opening a pipe would wait for its writer.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("not a regular file")));
-    }
-    File::open(path).map_err(failed)
+    regular::open(path).map_err(|source| Mistake::File { path: path.to_owned(), source })
 }
 
 /// Refuses a file that every user of the machine may read or change.

@@ -14,6 +14,7 @@ use crate::names::InvalidName;
 use crate::net::tls::TlsError;
 use crate::object::bucket::BucketsError;
 use crate::storage::SettingsError;
+use crate::telemetry::traces::InvalidCollector;
 use crate::transit::settings::SettingsError as TransitSettingsError;
 use crate::transit::token_file::TokenFileError;
 
@@ -109,8 +110,8 @@ pub enum Mistake {
         found: &'static str,
     },
     /// Two lengths of one period.
-    #[error("destroy_wait_days is given too; remove one of the two")]
-    TwoWaits,
+    #[error("{0} is given too; remove one of the two")]
+    TwoWaits(&'static str),
     /// A number out of bounds.
     #[error("must be {least} to {most}; choose a value within")]
     Range {
@@ -134,18 +135,51 @@ pub enum Mistake {
     /// A secret in the configuration itself.
     #[error("secrets do not stand in the configuration; write it into a file of mode 600 and name that as `{0}`")]
     InlineSecret(&'static str),
+    /// A credential, and nothing says where the credentials are.
+    #[error(
+        "$CREDENTIALS_DIRECTORY is not set here: systemd sets it for services; elsewhere set it to the folder that holds these files"
+    )]
+    NoCredentials,
     /// Not an address to listen on.
     #[error("not an address to listen on; write for example \"0.0.0.0:8443\" or \"[::1]:8443\"")]
     Address,
     /// Plain HTTP where others could listen.
     #[error("plain HTTP is for loopback addresses only; remove it and set `certificate_file` and `key_file`")]
     PlainHttpBeyondLoopback,
+    /// Metrics where others could read them.
+    #[error(
+        "metrics go by plain HTTP, and are for loopback addresses only; listen on one, or set `insecure_any_address = true` where nobody else reaches it"
+    )]
+    MetricsBeyondLoopback,
+    /// Spans where others could read them.
+    #[error(
+        "spans would go unencrypted to another machine; use https, a collector on a loopback address, or set `insecure_any_address = true` where nobody else reads along"
+    )]
+    TracesInTheClear,
+    /// Not the URL of a collector.
+    #[error(transparent)]
+    Collector(#[from] InvalidCollector),
+    /// Not the name of a service.
+    #[error("not a service's name; it has 1 to 128 letters, digits or '._/-'")]
+    ServiceName,
+    /// Not a share of the whole.
+    #[error("must be a number from 0 to 1, such as 0.05; choose a value within")]
+    Ratio,
     /// Certificates are named and not used.
     #[error("has no use with `plain_http_on_loopback = true`; remove one of them")]
     UnusedWithPlainHttp,
+    /// Nothing says what certificates are to be issued for.
+    #[error("issues certificates for `domains` and names below them, and there are none; add `domains`")]
+    IssuerWithoutDomains,
     /// The storage server's address.
     #[error(transparent)]
     Storage(#[from] SettingsError),
+    /// One address or several.
+    #[error("stands beside `urls`; keep one of them")]
+    UrlAndUrls,
+    /// More addresses than there can be.
+    #[error("has more than 16 addresses; name fewer")]
+    Addresses,
     /// A CA file that is not used.
     #[error("has no use with an http URL; remove it")]
     UnusedCaFile,
@@ -243,7 +277,7 @@ pub enum Mistake {
     #[error("{0}; give each bucket its own name and storage name, apart from the state bucket")]
     Buckets(#[from] BucketsError),
     /// A bucket that would be the state bucket.
-    #[error("the state bucket is for the proxy alone; choose another name, or another `storage.state_bucket`")]
+    #[error("the state bucket is for the proxy alone; choose another name, or another `state_bucket` of its server")]
     StateBucket,
     /// No bucket is served.
     #[error("no bucket is configured; add [[bucket]] sections, or [default_bucket] for all others")]
@@ -257,9 +291,28 @@ pub enum Mistake {
     /// A site is named otherwise than plainly.
     #[error("is not a site's name: 1 to 64 letters, digits, '.', '_' or '-'")]
     Site,
+    /// A site for some buckets that has to hold all of them.
+    #[error(
+        "stands in `sites`, too, which have to hold the branch keys of all other buckets; leave it out there, or here"
+    )]
+    SiteOfAll,
     /// More sites than there can be.
     #[error("names more than 16 sites")]
     Sites,
+    /// A further site by the name of the default one.
+    #[error("is the name of [storage] (`site` there, \"main\" unless it says otherwise); choose another name")]
+    DefaultSite,
+    /// Two sites of one name.
+    #[error("another [[site]] has this name; choose another one, or put their buckets on one site")]
+    SiteTwice,
+    /// Two sections for one storage server.
+    #[error(
+        "this is the storage server of the site {0}; name each server once, and put the buckets of both on one site"
+    )]
+    SameServer(String),
+    /// A bucket on a site that there is not.
+    #[error("there is no site of this name; add a [[site]] section for it, or write one of: {}", .0.join(", "))]
+    UnknownSite(Vec<String>),
     /// Not the name of a custodian.
     #[error("not a name; it has 1 to 64 letters, digits or '._-'")]
     Instance,

@@ -4,12 +4,14 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::places::Places;
 use super::problem::{Mistake, Problem};
+use super::written::{NamedFile, Written};
 
 /// What belongs into files, under these names with `_file`.
 const SECRETS: [&str; 6] = ["secret_key", "storage_secret_key", "passphrase", "key", "keyring", "token"];
@@ -17,14 +19,16 @@ const SECRETS: [&str; 6] = ["secret_key", "storage_secret_key", "passphrase", "k
 /// A document under way: where mistakes are noted.
 pub(super) struct Document<'t> {
     text: &'t str,
-    folder: &'t Path,
+    places: Places,
     problems: RefCell<Vec<Problem>>,
+    files: RefCell<Vec<NamedFile>>,
 }
 
 impl<'t> Document<'t> {
-    /// Of a file in `folder`, which paths in it are relative to.
-    pub(super) fn new(text: &'t str, folder: &'t Path) -> Self {
-        Self { text, folder, problems: RefCell::default() }
+    /// The content of `file`, whose paths begin at its folder, or at that of the credentials.
+    pub(super) fn new(text: &'t str, file: NamedFile) -> Self {
+        let places = Places::of(file.path());
+        Self { text, places, problems: RefCell::default(), files: RefCell::new(vec![file]) }
     }
 
     /// The line, from 1 on, in which a span begins.
@@ -33,8 +37,17 @@ impl<'t> Document<'t> {
         1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
 
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        self.folder.join(path)
+    /// The path, that is the value of `key`. It is about to be read.
+    fn resolve(&self, key: &str, path: &str) -> PathBuf {
+        let path = self.places.resolve(path);
+        self.files.borrow_mut().push(NamedFile::now(key, &path));
+        path
+    }
+
+    /// What was read so far.
+    fn written(&self) -> Written {
+        // A document that is looked into has no mistakes of syntax.
+        Written::new(self.text.parse().unwrap_or_default(), self.files.borrow().clone())
     }
 
     pub(super) fn note(&self, line: Option<usize>, key: &str, mistake: impl Into<Mistake>) {
@@ -70,9 +83,9 @@ impl<'s> Text<'s> {
         parse(self.text).map_err(|mistake| self.note(mistake)).ok()
     }
 
-    /// The path that it stands for, relative to the configuration's folder.
+    /// The path that it stands for, relative to the configuration's folder or below that of the credentials.
     pub(super) fn path(&self) -> PathBuf {
-        self.document.resolve(self.text)
+        self.document.resolve(&self.key, self.text)
     }
 }
 
@@ -90,6 +103,11 @@ impl<'s> Section<'s> {
         Self { document, table, name: String::new(), line: None, asked: RefCell::default() }
     }
 
+    /// What the whole document says, and the files that were read for it so far.
+    pub(super) fn written(&self) -> Written {
+        self.document.written()
+    }
+
     fn path_of(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
@@ -97,6 +115,11 @@ impl<'s> Section<'s> {
     /// Notes a mistake about the whole section.
     pub(super) fn note(&self, mistake: impl Into<Mistake>) {
         self.document.note(self.line, &self.name, mistake);
+    }
+
+    /// Where it stands, for mistakes that show only once it was read.
+    pub(super) fn place(&self) -> Text<'s> {
+        Text { document: self.document, text: "", line: self.line.unwrap_or(1), key: self.name.clone() }
     }
 
     /// Notes a mistake at `key`, in its line if it is there.
@@ -133,7 +156,12 @@ impl<'s> Section<'s> {
     /// A text that may be absent.
     pub(super) fn text(&self, key: &'static str) -> Option<Text<'s>> {
         let (text, line) = self.typed(key, "a text in quotes", DeValue::as_str)?;
-        Some(Text { document: self.document, text, line, key: self.path_of(key) })
+        let text = Text { document: self.document, text, line, key: self.path_of(key) };
+        if self.document.places.lack(text.text) {
+            text.note(Mistake::NoCredentials);
+            return None;
+        }
+        Some(text)
     }
 
     /// A text that has to be there.
@@ -175,6 +203,25 @@ impl<'s> Section<'s> {
         let mistake = Mistake::Range { least: *range.start(), most: *range.end() };
         self.document.note(Some(line), &self.path_of(key), mistake);
         default
+    }
+
+    /// A share of the whole: a number from 0 to 1; `default` when it is absent.
+    pub(super) fn ratio(&self, key: &'static str, default: f64) -> Option<f64> {
+        if !self.has(key) {
+            self.value(key);
+            return Some(default);
+        }
+        let number = |value: &'s DeValue<'s>| match value {
+            DeValue::Float(float) => Some(float.as_str()),
+            DeValue::Integer(integer) => Some(integer.as_str()),
+            _ => None,
+        };
+        let (digits, line) = self.typed(key, "a number", number)?;
+        let ratio = digits.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        if ratio.is_none() {
+            self.document.note(Some(line), &self.path_of(key), Mistake::Ratio);
+        }
+        ratio
     }
 
     /// The texts of a list; none when it is absent.

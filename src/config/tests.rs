@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::{Config, Problems, load};
 use crate::names::{KekName, LogicalBucket};
+use crate::net::regular::tests::{at_once, put_pipe};
 
 /// A right configuration, whose lines the tests change.
 pub(super) const GOOD: &str = r#"[proxy]
@@ -67,6 +68,21 @@ pub(super) fn load_text(folder: &TempDir, text: &str) -> Result<Config, Problems
     load(&folder.path().join("proxy.toml"))
 }
 
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let folder = folder();
+    load_text(&folder, GOOD).expect("right");
+    for name in ["token", "client.key", "storage.key", "proxy.toml"] {
+        let (path, file) = (folder.path().join(name), folder.path().join("proxy.toml"));
+        let before = std::fs::read_to_string(&path).expect("reads");
+        put_pipe(&path);
+        let problems = at_once(move || load(&file)).expect_err("a pipe").to_string();
+        assert!(problems.contains(name) && problems.contains("cannot"), "{problems}");
+        std::fs::remove_file(&path).expect("own pipe");
+        private(folder.path(), name, &before);
+    }
+}
+
 /// What is reported when `line` of [`GOOD`] is replaced by `replacement`, without the folder's name.
 fn reported(line: &str, replacement: &str) -> Vec<String> {
     let folder = folder();
@@ -101,6 +117,38 @@ fn requests_without_a_signature_are_refused_unless_it_says_otherwise() {
     }
     let problems = load(&GOOD.replace("\"accounting\"", "\"anonymous\"")).expect_err("the name is taken");
     assert!(problems.to_string().contains("[client.principal] this is the name of requests without"), "{problems}");
+}
+
+#[test]
+fn credentials_are_lacking_where_no_service_manager_says_where_they_are() {
+    let reported = reported("\"storage.key\"", "\"${CREDENTIALS_DIRECTORY}/storage.key\"");
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert!(
+        reported[0].starts_with("proxy.toml:10: [storage.secret_key_file] $CREDENTIALS_DIRECTORY is not set here"),
+        "{reported:?}"
+    );
+}
+
+#[test]
+fn metrics_are_shown_on_loopback_unless_it_says_otherwise() {
+    let folder = folder();
+    assert_eq!(load_text(&folder, GOOD).expect("right").metrics, None);
+    let metrics = |lines: &str| load_text(&folder, &format!("{GOOD}[metrics]\n{lines}\n")).map(|config| config.metrics);
+    for listen in ["127.0.0.1:9464", "[::1]:9464"] {
+        assert_eq!(metrics(&format!("listen = \"{listen}\"")).expect("right"), listen.parse().ok());
+    }
+    let anywhere = "listen = \"0.0.0.0:9464\"";
+    assert!(metrics(&format!("{anywhere}\ninsecure_any_address = true")).is_ok());
+    for (wrong, key) in [
+        (anywhere, "metrics.listen"),
+        ("", "metrics"),
+        ("listen = \"9464\"", "metrics.listen"),
+        ("listen = \"127.0.0.1:1\"\ninsecure_any_address = 1", "metrics.insecure_any_address"),
+        ("listen = \"127.0.0.1:1\"\npath = \"/\"", "metrics.path"),
+    ] {
+        let problems = metrics(wrong).expect_err("wrong");
+        assert!(problems.list.iter().any(|problem| problem.key == key), "{wrong}: {problems}");
+    }
 }
 
 #[test]

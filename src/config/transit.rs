@@ -92,6 +92,7 @@ fn authentication(
     certificate.parsed(|_| files::open(&identity.certificates))?;
     key.parsed(|_| files::open(&identity.key))?;
     certificate.parsed(|_| tls::client_config(&ClientTls { ca_file: None, identity: Some(identity.clone()) }))?;
+    certificate.parsed(|_| tls::check_lifetime(&identity))?;
     if addresses.is_some_and(|addresses| !addresses.iter().all(Address::is_tls)) {
         certificate.note(SettingsError::NoCertificate);
         return None;

@@ -291,14 +291,16 @@ impl Proposal {
             ProposalState::Vetoed
         } else if !(from..self.document.expires_unix_s).contains(&now_unix_s) {
             ProposalState::Expired
-        } else if self
-            .ballot
-            .is_carried(&question(&self.document, self.requester_key, &self.hash()), self.document.required)
-        {
+        } else if self.is_carried_by(self.document.required) {
             ProposalState::Approved
         } else {
             ProposalState::Pending
         }
+    }
+
+    /// Whether so many approved it, different people with different keys.
+    pub fn is_carried_by(&self, required: u8) -> bool {
+        self.ballot.is_carried(&question(&self.document, self.requester_key, &self.hash()), required)
     }
 
     /// Whether this is the proposal of that very call by that very requester.

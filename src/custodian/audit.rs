@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::custody::context::BranchContext;
 use crate::names::{KekName, KekVersion};
+use crate::telemetry::metrics::Counters;
 use crate::tlog::log::Log;
 use crate::tlog::{LogError, Receipt};
 
@@ -87,6 +88,8 @@ actions! {
     Backup = "backup",
     /// Take KEKs in from such a backup.
     RestoreBackup = "restore-backup",
+    /// Send one's share of such a backup.
+    GiveShare = "give-share",
     /// Shut a principal or a certificate out.
     Revoke = "revoke",
     /// Let it in again.
@@ -183,6 +186,16 @@ pub enum Decision {
     Deny,
 }
 
+impl Decision {
+    /// As it stands in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// A decision, and what led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -230,6 +243,8 @@ pub struct Permit(());
 pub struct AuditLog {
     log: Arc<Log>,
     instance: String,
+    /// By action and decision.
+    decisions: Option<Counters<2>>,
 }
 
 impl AuditLog {
@@ -246,11 +261,20 @@ impl AuditLog {
     ) -> Result<(Option<Permit>, Receipt), AuditFailed> {
         let entry = entry::to_bytes(&self.instance, OffsetDateTime::now_utc(), who, what, verdict, &more);
         let receipt = self.log.append(entry).await?;
+        if let Some(decisions) = &self.decisions {
+            decisions.inc([what.action.as_str(), verdict.decision.as_str()]);
+        }
         let permit = match verdict.decision {
             Decision::Allow => Some(Permit(())),
             Decision::Deny => None,
         };
         Ok((permit, receipt))
+    }
+
+    /// With its decisions counted in `decisions`, by action and decision.
+    #[must_use]
+    pub fn counted(self, decisions: Counters<2>) -> Self {
+        Self { decisions: Some(decisions), ..self }
     }
 
     /// The log, to read, to prove and to publish from.

@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Below that line the file of a backup has the branch keys of the ledger, a line each, as JSON: they are wrapped under the KEKs and no
-//! secrets. Whoever opens `threshold` shares opens the KEKs without any custodian: that is what a backup is for, and why making one
+//! secrets. The head says how many of them were made up to a minute before, and has a hash of their ids, so that it shows when some are
+//! taken out. Whoever opens `threshold` shares opens the KEKs without any custodian: that is what a backup is for, and why making one
 //! takes a quorum. A KEK that is destroyed lives on in its backups, which the certificate of destruction therefore names.
 //!
 //! **Invariant:** bundle key, shares and KEKs are in zeroized memory only, and in no `Debug` form.
 //! **Invariant:** with fewer than `threshold` shares, of at least 2, nothing is opened.
 
 mod bundle;
+mod ledger;
 mod note;
 mod officer;
 
@@ -32,6 +34,9 @@ use super::approval::{canonical_json, parse_json};
 use super::kek::{Kek, Labels};
 use super::seal::share::{self, Share};
 
+#[doc(hidden)]
+pub use bundle::fuzz_bundle;
+pub use ledger::LedgerSum;
 pub use note::BackupNote;
 pub use officer::{Identities, NewIdentity, ShareRefused, new_identity, open_share};
 
@@ -99,6 +104,9 @@ pub enum BackupRefused {
     /// No randomness on this machine.
     #[error("the operating system's random number generator failed")]
     Random,
+    /// A share for what was not approved.
+    #[error("restoring this backup is not approved, or not any more: propose it first (`claviger key restore FILE`)")]
+    NotApproved,
     /// The call was approved, and the parts to do it with did not come.
     #[error("it is approved: now send the backup and its shares")]
     NothingSent,
@@ -143,6 +151,8 @@ pub(super) struct BackedUp<'a> {
     pub(super) kek: &'a Kek,
     /// Its rows in the ledger.
     pub(super) ledger_rows: u64,
+    /// Its branch keys in it.
+    pub(super) ledger: LedgerSum,
 }
 
 /// Makes a backup: its text, and what is to be kept about it.
@@ -201,6 +211,7 @@ impl BackedUp<'_> {
             "versions": versions.collect::<Vec<_>>(),
             "labels": labels,
             "ledger_rows": self.ledger_rows,
+            "ledger": self.ledger.to_json(),
         })
     }
 }
@@ -259,6 +270,12 @@ impl Backup {
         keks.filter_map(|one| Some((one["name"].as_str()?, one["ledger_rows"].as_u64()?)))
     }
 
+    /// Which branch keys of each KEK there have to be below it; `None` where it is from before that was kept.
+    pub fn ledgers(&self) -> impl Iterator<Item = (&str, Option<LedgerSum>)> {
+        let keks = self.head["keks"].as_array().into_iter().flatten();
+        keks.filter_map(|one| Some((one["name"].as_str()?, LedgerSum::parse(&one["ledger"]))))
+    }
+
     /// Reads shares as their recipients decrypted them.
     ///
     /// # Errors
@@ -311,9 +328,12 @@ pub(super) struct Restorable {
 }
 
 impl Restorable {
-    /// The KEK itself, as it was: off if it was off, and opening what it opened.
+    /// The KEK itself, as it was: off if it was off, and opening what it opened. It is marked: branch keys that were made after the
+    /// backup are in no ledger.
     pub(super) fn kek(&self) -> Kek {
-        Kek::parse(&self.bytes).expect("it was parsed when it was read")
+        let mut kek = Kek::parse(&self.bytes).expect("it was parsed when it was read");
+        kek.mark_restored();
+        kek
     }
 }
 

@@ -19,7 +19,9 @@ use super::approval::json::rfc3339;
 use super::identity::SpiffeId;
 use super::kek::Labels;
 
-pub use certificate::{BACKUPS_TOLD, Certified, InvalidCertificate, Lost, certificate_text, read_certificate};
+pub use certificate::{
+    BACKUPS_TOLD, Certified, InvalidCertificate, Lost, certificate_text, read_certificate, signatures_left_out,
+};
 
 const DAY_S: u64 = 24 * 3600;
 
@@ -133,6 +135,11 @@ pub enum DestructionRefused {
         /// The oldest version that is opened.
         min_decryption: u32,
     },
+    /// The KEK came from a backup, and branch keys that its ledger does not know may hang on those versions.
+    #[error(
+        "the key came from a backup (of version {0}), and nobody declared its ledger whole since: `claviger key adopt` first"
+    )]
+    LedgerNotWhole(KekVersion),
     /// There are none of those versions.
     #[error("the KEK has no version up to this one any more, or has none so new")]
     NoSuchVersion,

@@ -135,8 +135,12 @@ impl Embedded {
         // Nobody else changes this store.
         let (store_poll, store_grace) = (Duration::from_secs(1), Duration::from_secs(60));
         let settings = EngineSettings { store_poll, store_grace, retire_wait_s: 0, ..EngineSettings::new(id.clone()) };
-        let engine = Engine::open(store, audit, POLICY, settings).await?;
-        Ok(Self { engine, id, runtime: Handle::current() })
+        Ok(Self::of(Engine::open(store, audit, POLICY, settings).await?, id))
+    }
+
+    /// Over an engine, which works on the runtime that this is called on.
+    pub(super) fn of(engine: Arc<Engine>, id: SpiffeId) -> Self {
+        Self { engine, id, runtime: Handle::current() }
     }
 
     /// For a proxy with another id.
@@ -165,6 +169,7 @@ impl Embedded {
             reason: Reason::SystemOperation,
             behalf: None,
             request_id: random_request_id()?,
+            for_request: None,
         })
     }
 

@@ -22,6 +22,7 @@ mod gate;
 mod glance;
 mod grants;
 mod keys;
+mod learn;
 mod ledger;
 mod people;
 mod policy;
@@ -30,6 +31,7 @@ mod snapshot;
 mod turns;
 mod uses;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -38,7 +40,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
-use crate::names::KekVersion;
+use crate::names::{KekVersion, LogicalBucket};
 use crate::tlog::Receipt;
 
 use super::audit::{Action, AuditLog, Details, Use};
@@ -46,7 +48,7 @@ use super::destruction::Wait;
 use super::identity::SpiffeId;
 use super::kek::{Ciphertext, Labels};
 use super::policy::Policy;
-use super::store::{SealedStore, StoreError};
+use super::store::{BranchState, SealedStore, StoreError};
 
 use clock::Clock;
 use decide::allowed_itself;
@@ -87,8 +89,10 @@ pub struct EngineSettings {
     pub log_note_interval: Duration,
     /// The labels that KEKs get that are made without them.
     pub default_labels: Labels,
-    /// The sites that have to hold the branch-key directory: at least one.
+    /// The sites that have to hold every branch key: at least one.
     pub sites: Vec<String>,
+    /// The sites that have to hold those of these buckets instead, which lie elsewhere.
+    pub sites_of: BTreeMap<LogicalBucket, Vec<String>>,
     /// How long after a rotation proxies may still be given branch keys under the version before, in seconds.
     pub retire_wait_s: u64,
     /// How long is waited before something is destroyed.
@@ -107,9 +111,34 @@ impl EngineSettings {
             log_note_interval: Duration::from_secs(60),
             default_labels: Labels::default(),
             sites: vec!["main".to_owned()],
+            sites_of: BTreeMap::new(),
             retire_wait_s: RETIRE_WAIT_S,
             destroy_wait: Wait::days(30),
         }
+    }
+
+    /// The sites that have to hold a branch key.
+    fn sites_of(&self, state: &BranchState) -> &[String] {
+        let elsewhere = state.context().and_then(|context| self.sites_of.get(&context.bucket));
+        elsewhere.unwrap_or(&self.sites)
+    }
+
+    /// All sites that have to hold some.
+    fn all_sites(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.sites.iter().chain(self.sites_of.values().flatten()).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// What retiring goes by, for the log.
+    fn of_retiring(&self) -> serde_json::Value {
+        let mut detail = serde_json::json!({ "sites": self.sites, "retire_wait_s": self.retire_wait_s });
+        if !self.sites_of.is_empty() {
+            let of = self.sites_of.iter().map(|(bucket, sites)| (bucket.as_str().to_owned(), sites.clone().into()));
+            detail["sites_of"] = serde_json::Value::Object(of.collect());
+        }
+        detail
     }
 }
 
@@ -203,6 +232,10 @@ pub struct Engine {
     ledger: Ledger,
     turns: Turns,
     denials: Denials,
+    /// Branch keys that the ledger is known to have.
+    learned: learn::Learned,
+    /// What officers sent to restore a backup with.
+    shares: backup::shares::HeldShares,
     started: Instant,
     /// When the store was last seen, in milliseconds since `started`.
     seen_ms: AtomicU64,
@@ -238,7 +271,9 @@ impl Engine {
         let (interval, noting) = (settings.store_poll, settings.log_note_interval);
         let what = Use::of_custodian(Action::Start);
         let verdict = allowed_itself(snapshot.policy.value.hash());
-        audit.record(&itself, &what, &verdict, Details::at(snapshot.generation)).await?;
+        // Each custodian of a store has these from a file of its own.
+        let detail = Some(settings.of_retiring());
+        audit.record(&itself, &what, &verdict, Details { detail, ..Details::at(snapshot.generation) }).await?;
         let engine = Arc::new(Self {
             ledger: Ledger::start(Arc::clone(&store)),
             store,
@@ -248,6 +283,8 @@ impl Engine {
             events: broadcast::Sender::new(EVENTS_MAX),
             turns: Turns::new(),
             denials: Denials::default(),
+            learned: learn::Learned::default(),
+            shares: backup::shares::HeldShares::default(),
             started: began,
             seen_ms: AtomicU64::new(0),
             halted: AtomicBool::new(false),

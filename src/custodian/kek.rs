@@ -86,6 +86,8 @@ pub struct KekInfo {
     pub disabled: bool,
     /// Whether it is set aside for deletion.
     pub soft_deleted: bool,
+    /// Its newest version in the backup that it came from, until its ledger was declared whole.
+    pub restored_through: Option<KekVersion>,
     /// What policy knows it by.
     pub labels: Labels,
     /// The versions that there are, oldest first, and when they were made, in seconds since 1970.
@@ -112,6 +114,8 @@ pub struct Kek {
     min_encryption: u32,
     /// 0: not set.
     min_available: u32,
+    /// Its newest version in the backup that it came from, as long as branch keys may hang on it that the ledger does not know.
+    restored_through: Option<KekVersion>,
     labels: Labels,
     versions: BTreeMap<KekVersion, Version>,
 }
@@ -136,6 +140,7 @@ impl Kek {
             min_decryption: KekVersion::FIRST,
             min_encryption: 0,
             min_available: 0,
+            restored_through: None,
             labels: options.labels.clone(),
             versions: BTreeMap::from([(KekVersion::FIRST, first)]),
         })
@@ -157,6 +162,7 @@ impl Kek {
             latest: self.latest(),
             disabled: self.disabled,
             soft_deleted: self.soft_deleted,
+            restored_through: self.restored_through,
             labels: self.labels.clone(),
             versions: self.versions.iter().map(|(number, version)| (*number, version.created_unix_s)).collect(),
         }
@@ -229,6 +235,17 @@ impl Kek {
     /// Whether `ciphertext` opens under it and `context`, also while it is switched off: what is in it does not come out.
     pub(in crate::custodian) fn holds(&self, ciphertext: &Ciphertext, context: &[u8], _permit: &Permit) -> bool {
         self.open(ciphertext, context, &[]).is_ok()
+    }
+
+    /// Whether two ciphertexts hold the same under `context`, also while it is switched off.
+    pub(in crate::custodian) fn holds_alike(
+        &self,
+        [one, other]: [&Ciphertext; 2],
+        context: &[u8],
+        _permit: &Permit,
+    ) -> bool {
+        let [one, other] = [one, other].map(|ciphertext| self.open(ciphertext, context, &[]));
+        matches!((one, other), (Ok(one), Ok(other)) if crypto::constant_time_eq(&one, &other))
     }
 
     /// Opens `ciphertext` and encrypts what is in it under `to`, or the newest version.

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use crate::crypto::{self, RandomFailed, random_array};
 use crate::custody::reason::Reason;
 use crate::names::Principal;
+use crate::telemetry::request_id::RequestId;
 
 use super::identity::{self, InvalidIdentity, SpiffeId};
 
-/// The one behind a request. All but `behalf` and `reason` are what TLS proved; those two are what it says.
+/// The one behind a request. All but `behalf`, `reason` and `for_request` are what TLS proved; those are what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requester {
     /// The id in its certificate.
@@ -25,6 +26,8 @@ pub struct Requester {
     pub behalf: Option<Principal>,
     /// Names the request in answers and in the audit log.
     pub request_id: [u8; 16],
+    /// The request of a client that a proxy works on meanwhile, as the proxy says.
+    pub for_request: Option<RequestId>,
 }
 
 impl Requester {
@@ -36,7 +39,8 @@ impl Requester {
         let id = identity::from_certificate(der)?;
         let certificate_sha256 = crypto::sha256(der);
         let key_sha256 = identity::key_sha256(der)?;
-        Ok(Self { id, certificate_sha256, key_sha256, source, reason: Reason::Unspecified, behalf: None, request_id })
+        let reason = Reason::Unspecified;
+        Ok(Self { id, certificate_sha256, key_sha256, source, reason, behalf: None, request_id, for_request: None })
     }
 
     /// The request's id as a UUID: `8-4-4-4-12` hexadecimal digits.
@@ -73,6 +77,7 @@ mod tests {
             reason: Reason::Unspecified,
             behalf: None,
             request_id: *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff",
+            for_request: None,
         };
         assert_eq!(who.request_uuid(), "00112233-4455-6677-8899-aabbccddeeff");
         who.request_id = random_request_id().expect("random");

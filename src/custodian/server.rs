@@ -15,6 +15,7 @@ mod destruction;
 mod json;
 mod keys;
 mod logfiles;
+mod metrics;
 mod ours;
 mod places;
 mod refusal;
@@ -24,6 +25,7 @@ mod session;
 mod state;
 mod sys;
 mod token;
+mod traced;
 mod transit;
 mod watch;
 
@@ -43,14 +45,18 @@ use zeroize::Zeroizing;
 use self::answer::{Answer, Content, Failure, ResponseBody, respond};
 use self::certificate::{Certificate, Identities};
 use self::json::Object;
+use self::metrics::ServerMetrics;
 use self::places::Places;
+use self::request::for_request;
 use self::router::{NoRoute, Route, parameter, route};
 use self::state::{State, Unsealed};
 use super::approval::{Verb, canonical_json};
 use super::audit::Action;
 use super::engine::{GatedCall, Offer};
 use super::requester::{Requester, random_request_id};
-use crate::net::listener::{self, ConnectionInfo, DrainReport, ListenerLimits};
+use crate::net::listener::{self, ConnectionInfo, DrainReport, Former, ListenerLimits, Tls};
+use crate::telemetry::metrics::seconds_since;
+use crate::telemetry::traces::Tracer;
 use crate::tlog::note::VerifierKey;
 
 #[doc(hidden)]
@@ -75,6 +81,8 @@ pub struct ServerSettings {
     pub max_watches: usize,
     /// Who may cosign the audit log's checkpoints.
     pub witnesses: Vec<VerifierKey>,
+    /// Where spans of requests are made.
+    pub tracer: Tracer,
 }
 
 /// The server.
@@ -85,6 +93,7 @@ pub struct Server {
     places: Places,
     watches: Places,
     ending: channel::Sender<bool>,
+    metrics: ServerMetrics,
 }
 
 impl Server {
@@ -92,9 +101,10 @@ impl Server {
     pub fn new(settings: ServerSettings, opening: Opening) -> Arc<Self> {
         // Half of the requests, as one proxy may well be all there is; of watches, replicas under one name have a few.
         let (places, watches) = (Places::new(settings.max_requests, 2), Places::new(settings.max_watches, 4));
-        let state = State::new(opening, settings.witnesses.clone());
-        let identities = Identities::new();
-        Arc::new(Self { settings, state, identities, places, watches, ending: channel::Sender::new(false) })
+        let metrics = ServerMetrics::default();
+        let state = State::new(opening, settings.witnesses.clone(), metrics.decisions.clone());
+        let (identities, ending) = (Identities::new(), channel::Sender::new(false));
+        Arc::new(Self { settings, state, identities, places, watches, ending, metrics })
     }
 
     /// Opens one of `seals`, again and again if that can help. Returns when the custodian is unsealed or only people can unseal it.
@@ -135,13 +145,14 @@ impl Server {
             // Watches would last for ever.
             self.ending.send_replace(true);
         };
-        let report = listener::run_with(listener, tls, limits, service, shutdown).await;
+        let tls = Tls { config: tls, former: Former::Leave };
+        let report = listener::run_with(listener, Some(tls), limits, service, shutdown).await;
         self.state.seal().await;
         report
     }
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>, info: ConnectionInfo) -> Response<ResponseBody> {
-        let begun = Instant::now();
+        let (begun, _in_flight) = (Instant::now(), self.metrics.begin());
         let bodiless = request.method() == Method::HEAD;
         let Ok(id) = random_request_id() else {
             return respond(Err(Failure::internal("no randomness")), "", bodiless);
@@ -155,12 +166,17 @@ impl Server {
                 return respond(Err(failure), &uuid(id), bodiless);
             }
         };
+        let span = self.settings.tracer.serve("request", &parts.headers);
         let call = Call { parts, certificate, now_s: u64::try_from(now_s).unwrap_or_default() };
         let (name, done) = self.answer(&call, &who, &mut body).await;
         request::discard(&mut body).await;
         let response = respond(done, &who.request_uuid(), bodiless);
+        self.metrics.answered(name, response.status(), seconds_since(begun));
+        traced::answered(&span, &call.parts, (name, response.status()), &who);
         tracing::info!(
             request_id = who.request_uuid(),
+            for_request = for_request(&call.parts.headers).map(tracing::field::display),
+            trace_id = span.trace().and_then(|trace| trace.id()),
             peer = %info.peer,
             principal = %who.id,
             operation = name,
@@ -284,6 +300,7 @@ impl Server {
             policy: unsealed.engine.policy_hash(),
             ending: self.ending.subscribe(),
             slot,
+            _counted: self.metrics.watches(),
             unsealed: Arc::downgrade(&unsealed),
         };
         let body = watch::start(watch);
@@ -376,6 +393,7 @@ async fn on_engine(
         Route::Branches(kek) => branches::list(engine, who, kek, uri.query().unwrap_or_default()).await,
         Route::RewrapBranches(kek) => branches::rewrap(engine, who, kek, body).await,
         Route::ConfirmBranches(kek) => branches::confirm(engine, who, kek, body).await,
+        Route::DeclareWhole(kek) => backup::declare_whole(engine, who, kek, &gated("POST")).await,
         Route::DestroyKey(kek) => destruction::destroy(engine, who, kek, body, &gated("POST")).await,
         Route::CancelDestruction(kek) => destruction::cancel(engine, who, kek, body).await,
         Route::EraseKey(kek) => destruction::erase(engine, who, kek, body, &gated("POST")).await,
@@ -384,6 +402,7 @@ async fn on_engine(
         // Its body has secrets in it, which a proposal must not.
         Route::Restore => backup::restore(engine, who, body, uri.path()).await,
         Route::RestoreBranches => backup::restore_branches(engine, who, body).await,
+        Route::GiveShare => backup::give_share(engine, who, body, uri.path()).await,
         Route::Revocations => ours::revocations(engine, who).await,
         Route::Revoke => ours::revoke(engine, who, body).await,
         Route::Reinstate(principal) => ours::reinstate(engine, who, principal, &gated("DELETE")).await,

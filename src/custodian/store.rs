@@ -11,6 +11,7 @@
 
 mod epoch;
 mod error;
+mod fresh;
 mod ledger;
 mod postgres;
 mod record;
@@ -204,6 +205,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn append_branches(&self, rows: Vec<BranchRow>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Adds rows of branch keys that are new, all or none of them; for each, whether it was added, or its id was taken.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn add_branches(&self, rows: Vec<BranchRow>) -> BoxFuture<'_, Result<Vec<bool>, StoreError>>;
 
     /// All rows of one branch key, by ascending KEK version.
     ///

@@ -1,17 +1,19 @@
-//! A custodian with a deadline on each call, a bound on calls at once, and a log line when it fails.
+//! A custodian with a deadline on each call, a bound on calls at once, a stopwatch, and a log line when it fails.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::names::KekName;
 use crate::secret::Secret;
+use crate::telemetry::metrics::seconds_since;
 
 use super::caller::Caller;
 use super::context::BranchContext;
+use super::keys::KeyMetrics;
 use super::lease::LeaseSettings;
 use super::wrapped::WrappedKey;
 use super::{Custodian, CustodyError};
@@ -20,12 +22,13 @@ pub(super) struct Bounded {
     custodian: Arc<dyn Custodian>,
     calls: Semaphore,
     deadline: Duration,
+    metrics: KeyMetrics,
 }
 
 impl Bounded {
-    pub(super) fn new(custodian: Arc<dyn Custodian>, settings: &LeaseSettings) -> Self {
+    pub(super) fn new(custodian: Arc<dyn Custodian>, settings: &LeaseSettings, metrics: KeyMetrics) -> Self {
         let calls = Semaphore::new(settings.calls_max.clamp(1, Semaphore::MAX_PERMITS));
-        Self { custodian, calls, deadline: settings.rpc_deadline() }
+        Self { custodian, calls, deadline: settings.rpc_deadline(), metrics }
     }
 
     /// Waiting for a free place counts towards the deadline: a caller never waits longer than that.
@@ -36,12 +39,14 @@ impl Bounded {
         caller: &Caller,
         call: impl Future<Output = Result<T, CustodyError>>,
     ) -> Result<T, CustodyError> {
+        let begun = Instant::now();
         let in_turn = async {
             let _place = self.calls.acquire().await.expect("the semaphore is never closed");
             call.await
         };
         let result = tokio::time::timeout(self.deadline, in_turn).await;
         let result = result.unwrap_or_else(|elapsed| Err(CustodyError::Unreachable(elapsed.into())));
+        self.metrics.called(operation, &result, seconds_since(begun));
         if let Err(error) = &result {
             report(operation, kek, caller, error);
         }
@@ -107,7 +112,7 @@ mod tests {
     async fn a_custodian_that_does_not_answer_is_unreachable_after_the_deadline() {
         let fake = Arc::new(FakeCustodian::default());
         fake.delay_ms(60_000);
-        let bounded = Bounded::new(fake, &LeaseSettings::default());
+        let bounded = Bounded::new(fake, &LeaseSettings::default(), KeyMetrics::default());
         let asked = tokio::time::Instant::now();
         let result = bounded.generate(&fake::kek(), &fake::context(1), &fake::caller("alice")).await;
         assert!(matches!(result, Err(CustodyError::Unreachable(_))));
@@ -119,7 +124,7 @@ mod tests {
         let fake = Arc::new(FakeCustodian::default());
         fake.delay_ms(1500);
         let settings = LeaseSettings { calls_max: 1, ..LeaseSettings::default() };
-        let bounded = Bounded::new(fake, &settings);
+        let bounded = Bounded::new(fake, &settings, KeyMetrics::default());
         let (kek, context, caller) = (fake::kek(), fake::context(1), fake::caller("alice"));
         let (first, second) =
             tokio::join!(bounded.generate(&kek, &context, &caller), bounded.generate(&kek, &context, &caller));

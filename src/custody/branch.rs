@@ -75,11 +75,13 @@ pub(super) struct Right {
     caller: Caller,
     ended: AtomicBool,
     revoked: AtomicBool,
+    /// It ends by itself, where the custodian that gave it may not have known what another one had told.
+    until: Option<Instant>,
 }
 
 impl Right {
-    pub(super) fn new(material: Arc<Material>, caller: Caller) -> Self {
-        Self { material, caller, ended: AtomicBool::new(false), revoked: AtomicBool::new(false) }
+    pub(super) fn new(material: Arc<Material>, caller: Caller, until: Option<Instant>) -> Self {
+        Self { material, caller, ended: AtomicBool::new(false), revoked: AtomicBool::new(false), until }
     }
 
     pub(super) fn material(&self) -> &Arc<Material> {
@@ -100,7 +102,7 @@ impl Right {
     }
 
     pub(super) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        self.ended.load(Ordering::Acquire) || self.until.is_some_and(|until| until <= Instant::now())
     }
 
     pub(super) fn is_revoked(&self) -> bool {
@@ -138,6 +140,11 @@ impl BranchKey {
     /// Its wrapped form, as it goes into envelopes.
     pub fn wrapped(&self) -> &WrappedKey {
         &self.right.material.wrapped
+    }
+
+    /// When the lease ends at the latest.
+    pub(super) fn ends(&self) -> Instant {
+        self.ends
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -229,7 +236,7 @@ mod tests {
     fn leased() -> BranchKey {
         let secret = Secret::from_slice(&[9; 32]).expect("a key");
         let material = Arc::new(Material::new(fake::kek(), fake::context(1), fake::garbage(1), secret));
-        let right = Arc::new(Right::new(material, fake::caller("alice")));
+        let right = Arc::new(Right::new(material, fake::caller("alice"), None));
         BranchKey::new(right, Instant::now() + Duration::from_secs(300))
     }
 
@@ -255,7 +262,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_callers_right_ends_or_is_revoked_alone() {
         let (key, ends) = (leased(), Instant::now() + Duration::from_secs(300));
-        let others = BranchKey::new(Arc::new(Right::new(Arc::clone(&key.right.material), fake::caller("bob"))), ends);
+        let others =
+            BranchKey::new(Arc::new(Right::new(Arc::clone(&key.right.material), fake::caller("bob"), None)), ends);
         key.right.end();
         assert_eq!((key.is_usable(), key.is_ended(), key.is_revoked()), (false, true, false));
         key.right.revoke();

@@ -26,14 +26,14 @@ pub trait Directory: Send + Sync {
         wrapped: &'a WrappedKey,
     ) -> BoxFuture<'a, Result<(), DirectoryError>>;
 
-    /// The entry with the highest KEK version, if there is any.
+    /// The entry of the branch key of `context` with the highest KEK version, if there is any.
     ///
     /// # Errors
     /// [`DirectoryError`].
     fn newest<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
     ) -> BoxFuture<'a, Result<Option<WrappedKey>, DirectoryError>>;
 }
 
@@ -94,11 +94,11 @@ impl Directory for MemoryDirectory {
     fn newest<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
     ) -> BoxFuture<'a, Result<Option<WrappedKey>, DirectoryError>> {
         Box::pin(async move {
             let entries = self.entries();
-            let versions = entries.get(&(kek.clone(), id));
+            let versions = entries.get(&(kek.clone(), context.id));
             Ok(versions.and_then(|versions| versions.last_key_value()).map(|(_, wrapped)| wrapped.clone()))
         })
     }
@@ -113,16 +113,15 @@ mod tests {
         let directory = MemoryDirectory::default();
         let kek = KekName::new("records").expect("legal");
         let context = crate::custody::fake::context(1);
-        let id = context.id;
         let wrapped = |version: u32, byte: u8| {
             WrappedKey::new(KekVersion::new(version).expect("not zero"), vec![byte; 60]).expect("length")
         };
-        assert!(directory.newest(&kek, id).await.expect("reads").is_none());
+        assert!(directory.newest(&kek, &context).await.expect("reads").is_none());
         directory.publish(&kek, &context, &wrapped(2, 2)).await.expect("publishes");
         directory.publish(&kek, &context, &wrapped(1, 1)).await.expect("publishes");
         directory.publish(&kek, &context, &wrapped(1, 1)).await.expect("again");
         assert!(directory.publish(&kek, &context, &wrapped(2, 9)).await.is_err());
-        assert_eq!(directory.newest(&kek, id).await.expect("reads"), Some(wrapped(2, 2)));
+        assert_eq!(directory.newest(&kek, &context).await.expect("reads"), Some(wrapped(2, 2)));
         assert_eq!(directory.len(), 2);
     }
 }

@@ -237,11 +237,11 @@ impl Directory for FakeDirectory {
     fn newest<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
     ) -> BoxFuture<'a, Result<Option<WrappedKey>, DirectoryError>> {
         Box::pin(async move {
             self.check()?;
-            self.entries.newest(kek, id).await
+            self.entries.newest(kek, context).await
         })
     }
 }

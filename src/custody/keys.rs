@@ -10,6 +10,7 @@ mod flight;
 mod generations;
 mod leased;
 mod lessor;
+mod metrics;
 mod reading;
 mod refusals;
 mod slot;
@@ -17,11 +18,14 @@ mod slot;
 mod tests;
 mod writing;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use tokio::time::Instant;
 
 use crate::names::{KekName, LogicalBucket, Purpose, WriterDomain};
 
 pub use super::revocation::Revocation;
+pub use metrics::{KeyMetrics, WatchState};
 
 use super::branch::{ReadingKey, WritingKey};
 use super::caller::Caller;
@@ -120,7 +124,18 @@ impl BranchKeys {
         settings: LeaseSettings,
         writer: WriterDomain,
     ) -> Self {
-        let lessor = Arc::new(lessor::Lessor::new(custodian, directory, settings, writer));
+        Self::metered(custodian, directory, settings, writer, KeyMetrics::default())
+    }
+
+    /// As [`BranchKeys::new`], counted in `metrics`.
+    pub fn metered(
+        custodian: Arc<dyn Custodian>,
+        directory: Arc<dyn Directory>,
+        settings: LeaseSettings,
+        writer: WriterDomain,
+        metrics: KeyMetrics,
+    ) -> Self {
+        let lessor = Arc::new(lessor::Lessor::new(custodian, directory, settings, writer, metrics));
         let reading = Arc::new(reading::ReadCache::new(Arc::clone(&lessor)));
         let writing = Arc::new(writing::WriteCache::new(Arc::clone(&lessor)));
         Self { lessor, reading, writing }
@@ -174,7 +189,7 @@ impl BranchKeys {
         self.reading.key(id, envelope_copy).await
     }
 
-    /// Whether the holder of `key`, whose lease [ended](super::branch::BranchKey::is_ended) before its time, may still write under that KEK.
+    /// Whether the holder of `key`, whose lease is [not good any more](super::branch::BranchKey::is_usable), may still write under that KEK.
     ///
     /// # Errors
     /// [`BranchKeyError`]: no, or nobody knows.
@@ -185,14 +200,14 @@ impl BranchKeys {
 
     /// Makes all that `revocation` covers unusable now, also in streams under way, and drops it from memory.
     pub fn revoke(&self, revocation: &Revocation) {
-        self.act(Act::Revoke, revocation);
+        self.act(Act::Revoke, revocation, None);
         tracing::info!(?revocation, "branch keys revoked");
     }
 
     /// Ends all leases that `covered` covers now, because what the custodian once allowed may be denied by now: it is asked
     /// again before the next use. Streams under way go on if it then says yes.
     pub fn end_leases(&self, covered: &Revocation) {
-        self.act(Act::End, covered);
+        self.act(Act::End, covered, None);
         tracing::debug!(?covered, "leases ended; the custodian is asked again");
     }
 
@@ -202,13 +217,53 @@ impl BranchKeys {
         self.lessor.outdate(kek);
     }
 
-    fn act(&self, act: Act, covered: &Revocation) {
-        self.lessor.act(act, covered);
+    /// Custodians that are asked before `known` may not know the cause.
+    pub(super) fn act(&self, act: Act, covered: &Revocation, known: Option<Instant>) {
+        self.lessor.act(act, covered, known);
         self.reading.forget_unusable();
         self.writing.forget_unusable();
     }
 
+    /// Whether keys are given out, as far as that hangs on the watch over the custodian.
+    ///
+    /// # Errors
+    /// [`WatchLost`].
+    pub fn are_given_out(&self) -> Result<(), WatchLost> {
+        self.lessor.gate.check()
+    }
+
+    fn tally(&self) -> metrics::Tally {
+        let mut tally = metrics::Tally { watch: self.lessor.gate.state(), ..metrics::Tally::default() };
+        self.reading.tally(&mut tally);
+        self.writing.tally(&mut tally);
+        tally
+    }
+
     pub(super) fn gate(&self) -> &Gate {
         &self.lessor.gate
+    }
+
+    /// The same, without keeping them.
+    pub(super) fn downgrade(&self) -> WeakBranchKeys {
+        let Self { lessor, reading, writing } = self;
+        WeakBranchKeys {
+            lessor: Arc::downgrade(lessor),
+            reading: Arc::downgrade(reading),
+            writing: Arc::downgrade(writing),
+        }
+    }
+}
+
+/// The branch keys of this process, as long as somebody else has them.
+pub(super) struct WeakBranchKeys {
+    lessor: Weak<lessor::Lessor>,
+    reading: Weak<reading::ReadCache>,
+    writing: Weak<writing::WriteCache>,
+}
+
+impl WeakBranchKeys {
+    pub(super) fn upgrade(&self) -> Option<BranchKeys> {
+        let (lessor, reading) = (self.lessor.upgrade()?, self.reading.upgrade()?);
+        Some(BranchKeys { lessor, reading, writing: self.writing.upgrade()? })
     }
 }

@@ -1,19 +1,24 @@
 //! Every branch key and every right to one that is alive in this process, so that an act of revoking or ending reaches also
 //! those that caches let go.
 
+mod holds;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::time::Instant;
 
 use crate::names::{BranchId, KekName, Principal};
 
 use super::branch::{Material, Right};
 use super::caller::Caller;
+use holds::Holds;
 
 /// Acts remembered for answers still under way. An answer that is older than all of them counts as revoked.
 const RECENT_MAX: usize = 1024;
 
 /// Which branch keys stop working at once, or whose leases end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Revocation {
     /// All of them.
     All,
@@ -35,10 +40,10 @@ impl Revocation {
         }
     }
 
-    fn covers(&self, right: &Right) -> bool {
+    fn covers(&self, material: &Material, caller: &Caller) -> bool {
         match self {
-            Self::Principal(principal) => *principal == right.caller().principal,
-            Self::All | Self::Kek(_) | Self::Branch(_) => self.covers_key(right.material()),
+            Self::Principal(principal) => *principal == caller.principal,
+            Self::All | Self::Kek(_) | Self::Branch(_) => self.covers_key(material),
         }
     }
 }
@@ -54,9 +59,29 @@ pub(super) enum Act {
     Outdate,
 }
 
-/// A point in the sequence of acts.
+/// A point in the sequence of acts, and in time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Epoch(u64);
+pub(super) struct Epoch {
+    acts: u64,
+    at: Instant,
+}
+
+/// An act that is remembered.
+struct Recent {
+    act: Act,
+    covered: Revocation,
+    /// Custodians that are asked before may not know its cause.
+    known: Option<Instant>,
+    /// What they are asked before is not believed.
+    held: Option<Instant>,
+}
+
+/// What an answer of a custodian is born as.
+#[derive(Default)]
+struct Birth {
+    acts: Vec<Act>,
+    until: Option<Instant>,
+}
 
 /// Weak references, dropped when what they refer to is gone.
 struct Register<T> {
@@ -87,16 +112,44 @@ impl<T> Register<T> {
 #[derive(Default)]
 struct State {
     epoch: u64,
-    recent: VecDeque<(Act, Revocation)>,
+    recent: VecDeque<Recent>,
+    /// By then, all custodians know the causes of the acts that are not remembered any more.
+    forgotten: Option<Instant>,
+    holds: Holds,
     keys: Register<Material>,
     rights: Register<Right>,
 }
 
 impl State {
-    /// The acts since `since`; `None` when some of them are forgotten.
-    fn missed(&self, since: Epoch) -> Option<impl Iterator<Item = &(Act, Revocation)>> {
-        let missed = usize::try_from(self.epoch - since.0).unwrap_or(usize::MAX);
-        (missed <= self.recent.len()).then(|| self.recent.iter().rev().take(missed))
+    /// Of what was asked for at `since`. Acts since then apply to it; earlier ones, as long as whoever answered may not have known their
+    /// causes, in the same way or by ending it when everybody knows them.
+    fn birth(&self, since: Epoch, covers: impl Fn(&Revocation) -> bool) -> Birth {
+        let missed = usize::try_from(self.epoch - since.acts).unwrap_or(usize::MAX);
+        if missed > self.recent.len() {
+            return Birth { acts: vec![Act::Revoke], until: None };
+        }
+        let later = |time: Option<Instant>| time.filter(|time| since.at < *time);
+        let mut birth = Birth { acts: Vec::new(), until: later(self.forgotten) };
+        for (back, recent) in self.recent.iter().rev().enumerate().filter(|(_, recent)| covers(&recent.covered)) {
+            if back < missed || later(recent.held).is_some() {
+                birth.acts.push(recent.act);
+            } else {
+                birth.until = birth.until.max(later(recent.known));
+            }
+        }
+        birth
+    }
+
+    fn remember(&mut self, act: Act, covered: &Revocation, known: Option<Instant>) {
+        self.epoch += 1;
+        if self.recent.len() == RECENT_MAX {
+            self.forgotten = self.forgotten.max(self.recent.pop_front().and_then(|oldest| oldest.known));
+        }
+        let held = match (act, known) {
+            (Act::Revoke, Some(known)) => self.holds.extend(covered, known),
+            _ => None,
+        };
+        self.recent.push_back(Recent { act, covered: covered.clone(), known, held });
     }
 }
 
@@ -111,7 +164,7 @@ impl LiveKeys {
 
     /// To be taken before the custodian is asked.
     pub(super) fn epoch(&self) -> Epoch {
-        Epoch(self.state().epoch)
+        Epoch { acts: self.state().epoch, at: Instant::now() }
     }
 
     /// Takes in a key that the custodian was asked for at `since`. If it was revoked or outdated while the answer was under
@@ -119,12 +172,8 @@ impl LiveKeys {
     pub(super) fn admit(&self, material: Material, since: Epoch) -> Arc<Material> {
         let material = Arc::new(material);
         let mut state = self.state();
-        match state.missed(since) {
-            None => material.revoke(),
-            Some(missed) => {
-                missed.filter(|(_, covered)| covered.covers_key(&material)).for_each(|(act, _)| act.on_key(&material));
-            }
-        }
+        let birth = state.birth(since, |covered| covered.covers_key(&material));
+        birth.acts.into_iter().for_each(|act| act.on_key(&material));
         state.keys.add(&material);
         material
     }
@@ -132,31 +181,30 @@ impl LiveKeys {
     /// Takes in that the custodian, asked at `since`, let `caller` use `material`. What was revoked or ended while the
     /// answer was under way is born so.
     pub(super) fn grant(&self, material: &Arc<Material>, caller: &Caller, since: Epoch) -> Arc<Right> {
-        let right = Arc::new(Right::new(Arc::clone(material), caller.clone()));
         let mut state = self.state();
-        match state.missed(since) {
-            None => right.revoke(),
-            Some(missed) => missed.filter(|(_, covered)| covered.covers(&right)).for_each(|(act, _)| act.on(&right)),
-        }
+        let birth = state.birth(since, |covered| covered.covers(material, caller));
+        let right = Arc::new(Right::new(Arc::clone(material), caller.clone(), birth.until));
+        birth.acts.into_iter().for_each(|act| act.on(&right));
         state.rights.add(&right);
         right
     }
 
-    /// Does `act` to all that `covered` covers.
-    pub(super) fn act(&self, act: Act, covered: &Revocation) {
+    /// Whether `caller` would be granted nothing that works, where the custodian was asked at `since`.
+    pub(super) fn refuses(&self, material: &Material, caller: &Caller, since: Epoch) -> bool {
+        self.state().birth(since, |covered| covered.covers(material, caller)).acts.contains(&Act::Revoke)
+    }
+
+    /// Does `act` to all that `covered` covers. Custodians that are asked before `known` may not know the cause.
+    pub(super) fn act(&self, act: Act, covered: &Revocation, known: Option<Instant>) {
         let mut state = self.state();
-        state.epoch += 1;
-        if state.recent.len() == RECENT_MAX {
-            state.recent.pop_front();
-        }
-        state.recent.push_back((act, covered.clone()));
+        state.remember(act, covered, known);
         state.keys.each(|key| {
             if covered.covers_key(&key) {
                 act.on_key(&key);
             }
         });
         state.rights.each(|right| {
-            if covered.covers(&right) {
+            if covered.covers(right.material(), right.caller()) {
                 act.on(&right);
             }
         });
@@ -205,13 +253,13 @@ mod tests {
         let live = LiveKeys::default();
         let keys = [("a", 1), ("a", 2), ("b", 3)].map(|(kek, id)| live.admit(material(kek, id), live.epoch()));
         let state = || keys.each_ref().map(|key| key.is_revoked());
-        live.act(Act::Revoke, &principal("alice"));
+        live.act(Act::Revoke, &principal("alice"), None);
         assert_eq!(state(), [false, false, false]);
-        live.act(Act::Revoke, &Revocation::Branch(BranchId::from_bytes([2; 16])));
+        live.act(Act::Revoke, &Revocation::Branch(BranchId::from_bytes([2; 16])), None);
         assert_eq!(state(), [false, true, false]);
-        live.act(Act::Revoke, &Revocation::Kek(kek("a")));
+        live.act(Act::Revoke, &Revocation::Kek(kek("a")), None);
         assert_eq!(state(), [true, true, false]);
-        live.act(Act::Revoke, &Revocation::All);
+        live.act(Act::Revoke, &Revocation::All, None);
         assert_eq!(state(), [true, true, true]);
     }
 
@@ -223,9 +271,9 @@ mod tests {
             let rights = [(0, "alice"), (0, "bob"), (1, "alice"), (1, "bob")];
             let rights = rights.map(|(key, name)| live.grant(&keys[key], &fake::caller(name), live.epoch()));
             let good = || rights.each_ref().map(|right| right.is_good());
-            live.act(act, &principal("alice"));
+            live.act(act, &principal("alice"), None);
             assert_eq!(good(), [false, true, false, true]);
-            live.act(act, &Revocation::Kek(kek("a")));
+            live.act(act, &Revocation::Kek(kek("a")), None);
             assert_eq!(good(), [false, false, false, true]);
             assert_eq!(rights[0].is_revoked(), act == Act::Revoke);
             assert_eq!(keys[0].is_revoked(), act == Act::Revoke, "to end a lease is not to revoke its key");
@@ -237,18 +285,18 @@ mod tests {
     fn an_answer_under_way_during_its_revocation_is_born_revoked() {
         let live = LiveKeys::default();
         let before = live.epoch();
-        live.act(Act::Revoke, &Revocation::Kek(kek("a")));
+        live.act(Act::Revoke, &Revocation::Kek(kek("a")), None);
         assert!(live.admit(material("a", 1), before).is_revoked());
         assert!(!live.admit(material("b", 1), before).is_revoked());
         assert!(!live.admit(material("a", 1), live.epoch()).is_revoked());
         let key = live.admit(material("b", 1), before);
-        live.act(Act::End, &principal("alice"));
+        live.act(Act::End, &principal("alice"), None);
         let right = live.grant(&key, &fake::caller("alice"), before);
         assert_eq!((right.is_ended(), right.is_revoked()), (true, false));
         assert!(live.grant(&key, &fake::caller("bob"), before).is_good());
         assert!(live.grant(&key, &fake::caller("alice"), live.epoch()).is_good());
         for _ in 0..RECENT_MAX {
-            live.act(Act::End, &Revocation::Kek(kek("c")));
+            live.act(Act::End, &Revocation::Kek(kek("c")), None);
         }
         assert!(live.admit(material("b", 1), before).is_revoked(), "too old to tell");
         assert!(live.grant(&key, &fake::caller("bob"), before).is_revoked(), "too old to tell");
@@ -260,7 +308,7 @@ mod tests {
         let before = live.epoch();
         let key = live.admit(material("a", 1), before);
         let right = live.grant(&key, &fake::caller("alice"), before);
-        live.act(Act::Outdate, &Revocation::Kek(kek("a")));
+        live.act(Act::Outdate, &Revocation::Kek(kek("a")), None);
         assert!(key.is_outdated() && right.is_good(), "it works on");
         assert!(live.admit(material("a", 2), before).is_outdated());
         assert!(!live.admit(material("b", 3), before).is_outdated());

@@ -48,6 +48,11 @@ impl Algorithm {
         row.expect("the table has every algorithm")
     }
 
+    /// Whether nobody can make other bytes that have the checksum of given ones.
+    pub fn is_collision_resistant(self) -> bool {
+        matches!(self, Self::Sha256 | Self::Sha512)
+    }
+
     /// Its code in the format.
     pub fn code(self) -> u8 {
         self.row().1

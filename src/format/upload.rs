@@ -18,7 +18,7 @@ use crate::cbor::{self, NotCanonical};
 use crate::crypto::{AeadKey, NotAuthentic, RandomFailed};
 use crate::names::LogicalBucket;
 
-pub use marker::{LONGEST_ETAG, LONGEST_MARKER, MarkerError, PartRecord};
+pub use marker::{LONGEST_ETAG, LONGEST_MARKER, MAX_SENDER, MarkerError, PartRecord};
 
 /// Most bytes of a record.
 pub const MAX_RECORD: usize = 64 << 10;

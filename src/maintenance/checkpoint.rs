@@ -2,8 +2,12 @@
 //!
 //! They are bound to bucket and job, and to what the job goes over; another one, or one that was edited, is no checkpoint. The storage
 //! server's operator can put an older one of the same job back, which makes work twice; so that this does not spare a later run its work,
-//! a checkpoint counts for [`GOOD_FOR_MS`] only, and whoever resumes is told from where and since when.
+//! a checkpoint counts for [`GOOD_FOR_MS`] only, and, however often one run goes on where another one ended, for
+//! [`GOOD_SINCE_BEGIN_MS`] after the first of them began; and whoever resumes is told from where and since when.
+//!
+//! Up to where all is treated says something only of a listing in the order of the keys: of another one, no checkpoints are kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,10 +25,12 @@ use crate::s3::target::LONGEST_KEY;
 use super::frontier::MOST_NOTES;
 use super::job::{Patience, Scope};
 use super::progress::Counts;
-use super::work::Work;
+use super::work::{CLASSES_MAX, Work};
 
 /// How long after it was written a checkpoint counts: a day.
 pub const GOOD_FOR_MS: u64 = 24 * 3600 * 1000;
+/// How long after its first run began a checkpoint counts: a week.
+pub const GOOD_SINCE_BEGIN_MS: u64 = 7 * GOOD_FOR_MS;
 /// How far the clocks of two machines may be apart.
 const MARGIN_MS: u64 = 5 * 60 * 1000;
 /// Most bytes of a checkpoint.
@@ -32,7 +38,7 @@ const MOST_BYTES: usize = 1 << 20;
 /// Most characters of a finding's text.
 const LONGEST_TEXT: usize = 500;
 /// Names the layout.
-const LABEL: &str = "claviger/1 checkpoint";
+const LABEL: &str = "claviger/2 checkpoint";
 
 /// What was found, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +137,7 @@ impl Checkpoints {
             Ok(_) => {
                 tracing::warn!(
                     name = self.name,
-                    "the checkpoint is more than a day old, or from the future; the job begins anew"
+                    "the checkpoint is more than a day old, its first run began more than a week ago, or it is from the future; the job begins anew"
                 );
                 Ok(None)
             }
@@ -167,15 +173,17 @@ pub(super) fn now_ms() -> u64 {
 }
 
 impl Checkpoint {
-    /// Whether it is neither too old at that moment nor from its future.
+    /// Whether neither it nor its first run is too old at that moment or from its future.
     fn counts_at(&self, now_ms: u64) -> bool {
-        self.written_ms <= now_ms.saturating_add(MARGIN_MS) && now_ms.saturating_sub(self.written_ms) <= GOOD_FOR_MS
+        let is_past = |moment: u64| moment <= now_ms.saturating_add(MARGIN_MS);
+        let is_young = |moment: u64, good_for: u64| is_past(moment) && now_ms.saturating_sub(moment) <= good_for;
+        is_young(self.written_ms, GOOD_FOR_MS) && is_young(self.begun_ms, GOOD_SINCE_BEGIN_MS)
     }
 
-    /// `[label, run, reached, begun, written, [counts…], [[key, version, error]…]]`.
+    /// `[label, run, reached, begun, written, [counts…], [[key, version, error]…], [[class, count]…]]`.
     fn to_bytes(&self, run: &[u8]) -> Vec<u8> {
         cbor::encode(|e| {
-            e.array(7)?.str(LABEL)?.bytes(run)?.str(&self.reached)?.u64(self.begun_ms)?.u64(self.written_ms)?;
+            e.array(8)?.str(LABEL)?.bytes(run)?.str(&self.reached)?.u64(self.begun_ms)?.u64(self.written_ms)?;
             self.write_counts(e)?;
             e.array(self.notes.len() as u64)?;
             for Note { key, version, error } in &self.notes {
@@ -185,6 +193,10 @@ impl Checkpoint {
                     None => e.null()?,
                 };
                 e.str(error)?;
+            }
+            e.array(self.counts.classes.len() as u64)?;
+            for (class, count) in &self.counts.classes {
+                e.array(2)?.u64(*class)?.u64(*count)?;
             }
             Ok(())
         })
@@ -207,7 +219,7 @@ impl Checkpoint {
     }
 
     fn read(d: &mut Decoder<'_>, run: &[u8]) -> Result<Self, NotCanonical> {
-        if d.array()? != Some(7) || d.str()? != LABEL || d.bytes()? != run {
+        if d.array()? != Some(8) || d.str()? != LABEL || d.bytes()? != run {
             return Err(NotCanonical);
         }
         let reached = d.str()?.to_owned();
@@ -218,13 +230,14 @@ impl Checkpoint {
         if d.array()? != Some(6) {
             return Err(NotCanonical);
         }
-        let counts = Counts {
+        let mut counts = Counts {
             listed: d.u64()?,
             done: d.u64()?,
             skipped: d.u64()?,
             overtaken: d.u64()?,
             failed: d.u64()?,
             bytes: d.u64()?,
+            classes: BTreeMap::new(),
         };
         let count = d.array()?.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= MOST_NOTES);
         let mut notes = Vec::new();
@@ -242,7 +255,24 @@ impl Checkpoint {
             };
             notes.push(Note { key, version, error: d.str()?.to_owned() });
         }
+        let count = d.array()?.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= CLASSES_MAX);
+        for _ in 0..count.ok_or(NotCanonical)? {
+            if d.array()? != Some(2) {
+                return Err(NotCanonical);
+            }
+            counts.classes.insert(d.u64()?, d.u64()?);
+        }
         Ok(Self { reached, begun_ms, written_ms, counts, notes })
+    }
+}
+
+/// What parses as a checkpoint is written back byte for byte.
+#[doc(hidden)]
+pub fn fuzz_checkpoint(bytes: &[u8]) {
+    if let Ok(checkpoint) = Checkpoint::parse(bytes, b"run") {
+        assert_eq!(checkpoint.to_bytes(b"run"), bytes);
+        assert!(checkpoint.notes.len() <= MOST_NOTES && checkpoint.counts.classes.len() <= CLASSES_MAX);
+        let _ = checkpoint.counts_at(checkpoint.written_ms);
     }
 }
 
@@ -255,7 +285,8 @@ mod tests {
             Note { key: "a".into(), version: None, error: "bad".into() },
             Note { key: "b".into(), version: Some("v1".into()), error: "worse".into() },
         ];
-        let counts = Counts { listed: 1, done: 2, skipped: 3, overtaken: 4, failed: 5, bytes: 6 };
+        let classes = [(0, 7), (9, 8)].into();
+        let counts = Counts { listed: 1, done: 2, skipped: 3, overtaken: 4, failed: 5, bytes: 6, classes };
         Checkpoint { reached: "m/\u{f6}".into(), begun_ms: 1_000, written_ms: 2_000, counts, notes }
     }
 
@@ -269,6 +300,9 @@ mod tests {
         }
         let many = Checkpoint { notes: vec![checkpoint().notes[0].clone(); MOST_NOTES + 1], ..checkpoint() };
         assert!(Checkpoint::parse(&many.to_bytes(b"run"), b"run").is_err());
+        let classes = (0..=CLASSES_MAX as u64).map(|class| (class, 1)).collect();
+        let many = Checkpoint { counts: Counts { classes, ..Counts::default() }, ..checkpoint() };
+        assert!(Checkpoint::parse(&many.to_bytes(b"run"), b"run").is_err());
         let long = Checkpoint { reached: "x".repeat(LONGEST_KEY + 1), ..checkpoint() };
         assert!(Checkpoint::parse(&long.to_bytes(b"run"), b"run").is_err());
     }
@@ -276,7 +310,7 @@ mod tests {
     #[test]
     fn old_ones_and_those_from_the_future_do_not_count() {
         let written_ms = 10 * GOOD_FOR_MS;
-        let checkpoint = Checkpoint { written_ms, ..checkpoint() };
+        let checkpoint = Checkpoint { begun_ms: written_ms, written_ms, ..checkpoint() };
         for (now, counts) in [
             (written_ms, true),
             (written_ms - MARGIN_MS, true),
@@ -286,5 +320,18 @@ mod tests {
         ] {
             assert_eq!(checkpoint.counts_at(now), counts, "{now}");
         }
+    }
+
+    #[test]
+    fn none_counts_a_week_after_its_first_run_began_however_young_it_is() {
+        let begun_ms = 10 * GOOD_FOR_MS;
+        for (later, counts) in [(0, true), (GOOD_SINCE_BEGIN_MS, true), (GOOD_SINCE_BEGIN_MS + 1, false)] {
+            let now = begun_ms + later;
+            assert_eq!(Checkpoint { begun_ms, written_ms: now, ..checkpoint() }.counts_at(now), counts, "{later}");
+        }
+        assert!(
+            !Checkpoint { begun_ms: begun_ms + MARGIN_MS + 1, written_ms: begun_ms, ..checkpoint() }
+                .counts_at(begun_ms)
+        );
     }
 }

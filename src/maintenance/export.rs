@@ -7,6 +7,9 @@ mod manifest;
 mod names;
 mod target;
 
+#[doc(hidden)]
+pub use manifest::fuzz_manifest;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use crate::object::Objects;
 use crate::object::access::Authenticated;
 use crate::object::answer::{Answer, AnswerBody};
 use crate::object::error::Error;
-use crate::object::read_back::Readable;
+use crate::object::read_back::{Readable, is_encrypted};
 use crate::s3::etag;
 
 use manifest::Record;
@@ -45,6 +48,9 @@ pub enum ExportError {
     /// Another export writes to it.
     #[error("another export to {} is under way", .0.display())]
     Busy(PathBuf),
+    /// A folder in which others could change files, or lead us elsewhere.
+    #[error("others may write to {}: choose a folder of your own, or take their right away (chmod go-w)", .0.display())]
+    Shared(PathBuf),
     /// The file system.
     #[error("cannot write to {}", path.display())]
     Files {
@@ -53,6 +59,16 @@ pub enum ExportError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl ExportError {
+    /// Whether nothing more can be written to the target. Else it is about one object, whose name or size the file system does not take.
+    fn is_of_target(&self) -> bool {
+        let Self::Files { source, .. } = self else { return true };
+        let is_io = source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::ReadOnlyFilesystem];
+        is_io || full.contains(&source.kind())
+    }
 }
 
 /// The job.
@@ -70,6 +86,9 @@ pub struct Export {
 /// What came in the way.
 enum Failure {
     Object(Error),
+    /// This object cannot be written.
+    Unfit(ExportError),
+    /// Nothing can be written.
     Files(ExportError),
 }
 
@@ -81,7 +100,7 @@ impl From<Error> for Failure {
 
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
-        Self::Files(error)
+        if error.is_of_target() { Self::Files(error) } else { Self::Unfit(error) }
     }
 }
 
@@ -89,15 +108,21 @@ impl Export {
     async fn export(&self, item: &Item, target: &Target) -> Result<Outcome, Failure> {
         let key = item.key.as_str();
         let listed = etag::client_from_storage(&item.entry.etag);
-        if let Some(record) = target.find(key)?
+        if let Some(record) = target.find(key).map_err(Failure::Files)?
             && etag::same_strong(&record.etag, &listed)
             && target.has(&record).await
         {
             return Ok(Outcome::Skipped);
         }
         let object = Readable { bucket: &item.bucket, key: &item.key, version: None };
-        let Answer { headers, body, .. } = self.objects.read_back(&self.who, object).await?;
-        let mut writing = target.begin().await?;
+        let answer = self.objects.read_back(&self.who, object).await?;
+        let is_encrypted = is_encrypted(&answer);
+        if !is_encrypted && !self.passed.allows_more() {
+            return Ok(self.passed.unencrypted());
+        }
+        let Answer { headers, body, .. } = answer;
+        // What does not even take a file of a name of ours, takes none.
+        let mut writing = target.begin().await.map_err(Failure::Files)?;
         match body {
             AnswerBody::Empty => {}
             AnswerBody::Full(bytes) => writing.write(&bytes).await?,
@@ -113,8 +138,8 @@ impl Export {
             false => None,
         };
         let bytes = keep(target, item, &headers, tags, writing).await?;
-        if self.objects.is_unencrypted_yet(object).await? {
-            self.passed.unencrypted();
+        if !is_encrypted && let refused @ Outcome::Failed { .. } = self.passed.unencrypted() {
+            return Ok(refused);
         }
         Ok(Outcome::Done { bytes })
     }
@@ -129,7 +154,7 @@ async fn keep(
     writing: Writing,
 ) -> Result<u64, ExportError> {
     let key = item.key.as_str();
-    let (size, sha256, path) = writing.finish(&names::pieces(key)).await?;
+    let (size, sha256, path) = writing.finish(key).await?;
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let told = headers.iter().filter(|(name, _)| is_kept(name.as_str()));
     let told =
@@ -190,6 +215,7 @@ impl Work for Export {
             match self.export(item, target).await {
                 Ok(outcome) => outcome,
                 Err(Failure::Files(error)) => Outcome::Stuck { error: error.into() },
+                Err(Failure::Unfit(error)) => Outcome::Unfit { error: error.into() },
                 Err(Failure::Object(error)) if error.is_gone() => {
                     match self.objects.is_still_listed(&item.bucket, &item.entry).await {
                         Ok(true) => Outcome::Failed { error },
@@ -197,14 +223,18 @@ impl Work for Export {
                         Err(error) => Outcome::Failed { error },
                     }
                 }
-                Err(Failure::Object(error)) => self.passed.outcome(&error).unwrap_or(Outcome::Failed { error }),
+                Err(Failure::Object(error)) => self.passed.outcome(error),
             }
         }
         .boxed()
     }
 
+    fn passed_over(&self) -> Vec<(&'static str, u64)> {
+        self.passed.counts()
+    }
+
     fn notes(&self) -> Vec<String> {
-        let unencrypted = "not encrypted yet, as the bucket is being migrated, so that nothing proves what they are: exported as they are";
-        self.passed.notes(unencrypted)
+        self.passed
+            .notes("not encrypted yet, as the bucket is being migrated, so that only its manifest says what they are")
     }
 }

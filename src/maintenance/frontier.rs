@@ -52,7 +52,7 @@ impl Frontier {
         self.join(number);
         while let Some(first) = self.open.first_entry().filter(|first| first.get().ended.is_some()) {
             let piece = first.remove();
-            self.counts = self.counts.and(piece.ended.unwrap_or_default());
+            self.counts = std::mem::take(&mut self.counts).and(piece.ended.unwrap_or_default());
             // An empty position says that no key is treated whole yet.
             if !piece.position.is_empty() {
                 self.reached = Some(piece.position);
@@ -74,7 +74,7 @@ impl Frontier {
                 && let Some(counts) = self.open.remove(earlier).and_then(|piece| piece.ended)
                 && let Some(piece) = self.open.get_mut(later)
             {
-                piece.ended = Some(piece.ended.unwrap_or_default().and(counts));
+                piece.ended = Some(piece.ended.take().unwrap_or_default().and(counts));
             }
         }
     }
@@ -86,7 +86,7 @@ impl Frontier {
 
     /// Of what is treated up to there.
     pub(super) fn counts(&self) -> Counts {
-        self.counts
+        self.counts.clone()
     }
 
     /// What was found up to there.
@@ -119,6 +119,18 @@ mod tests {
         frontier.end(numbers[4], one(), None);
         assert_eq!((frontier.reached(), frontier.counts().done), (Some("k5"), 6));
         assert!(frontier.open.is_empty());
+    }
+
+    #[test]
+    fn classes_are_counted_up_to_the_gap_as_everything_is() {
+        let mut frontier = Frontier::default();
+        let numbers: Vec<u64> = (0..4).map(|at| frontier.begin(format!("k{at}"))).collect();
+        for (at, class) in [(3, 2), (1, 7), (0, 2)] {
+            frontier.end(numbers[at], Counts { classes: [(class, 1)].into(), ..one() }, None);
+        }
+        assert_eq!(frontier.counts().classes, [(2, 1), (7, 1)].into());
+        frontier.end(numbers[2], Counts { classes: [(7, 1)].into(), ..one() }, None);
+        assert_eq!(frontier.counts().classes, [(2, 2), (7, 2)].into());
     }
 
     #[test]

@@ -53,6 +53,21 @@ pub struct Collected {
     pub checkpoints: u64,
 }
 
+impl Collected {
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            uploads: self.uploads + other.uploads,
+            kept: self.kept + other.kept,
+            deleted: self.deleted + other.deleted,
+            entries: self.entries + other.entries,
+            unknown: self.unknown + other.unknown,
+            checkpoints: self.checkpoints + other.checkpoints,
+        }
+    }
+}
+
 /// Something that was left alone.
 #[derive(Debug, thiserror::Error)]
 pub enum Left {

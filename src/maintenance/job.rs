@@ -18,6 +18,7 @@ use crate::object::stored::Position;
 
 use super::checkpoint::{Checkpoint, Checkpoints, Note, now_ms};
 use super::frontier::Frontier;
+use super::order::Order;
 use super::progress::{Counts, Progress};
 use super::walk::{Step, Walk};
 use super::work::{Item, Outcome, Work};
@@ -48,7 +49,7 @@ pub struct Finding {
     /// The version, where versions are gone over.
     pub version: Option<String>,
     /// Why.
-    pub error: Error,
+    pub error: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// Why a job could not go on.
@@ -149,6 +150,8 @@ pub struct Run {
     pub every: Duration,
     /// How often an object is tried.
     pub patience: Patience,
+    /// The run is a part of a larger one: its last checkpoint stays, also when all is gone over, until somebody deletes it.
+    pub is_part: bool,
 }
 
 impl Run {
@@ -156,7 +159,7 @@ impl Run {
     pub fn simple(progress: Arc<Progress>) -> Self {
         let (_, stop) = watch::channel(false);
         let (every, patience) = (Duration::from_secs(5), Patience::default());
-        Self { progress, stop, checkpoints: None, from: None, every, patience }
+        Self { progress, stop, checkpoints: None, from: None, every, patience, is_part: false }
     }
 }
 
@@ -171,13 +174,14 @@ pub async fn run(
     run: Run,
     found: impl FnMut(Finding) + Send,
 ) -> Result<End, JobError> {
-    let Run { progress, mut stop, checkpoints, from, every, patience } = run;
+    let Run { progress, mut stop, checkpoints, from, every, patience, is_part } = run;
     let begun_ms = from.as_ref().map_or_else(now_ms, |from| from.begun_ms);
     let after =
         Position { key: from.as_ref().map(|from| from.reached.clone()).unwrap_or_default(), ..Position::default() };
     let frontier = match from {
         Some(Checkpoint { reached, counts, notes, .. }) => {
-            progress.add_all(counts);
+            work.go_on(&counts);
+            progress.add_all(&counts);
             Frontier::from(Some(reached), counts, notes)
         }
         None => Frontier::default(),
@@ -191,16 +195,20 @@ pub async fn run(
     if matches!(outcome, Ok(End::Complete)) {
         ledger.take_lost();
     }
-    keeper.end(&ledger.frontier, matches!(outcome, Ok(End::Complete))).await;
+    keeper.end(&ledger.frontier, matches!(outcome, Ok(End::Complete)) && !is_part, walk.is_rising()).await;
     outcome
 }
 
 /// Counts what is in `scope`, for those who want to know how much is left. What is not known then is not told.
 pub async fn count(objects: &Objects, scope: &Scope, progress: &Progress) {
     let (mut after, mut count) = (Position::default(), 0);
+    let mut order = Order::after("", scope.versions);
     loop {
         let page = || objects.stored(&scope.bucket, &scope.prefix, &after, scope.versions);
         let Ok(page) = Patience::default().with(page).await else { return };
+        if order.take(&page).is_err() {
+            return;
+        }
         count += page.entries.iter().filter(|entry| !entry.is_delete_marker).count() as u64;
         match page.next {
             Some(next) => after = next,
@@ -238,7 +246,7 @@ async fn go<F: FnMut(Finding) + Send>(
             () = asked_to_stop(stop), if stopping.is_none() => stopping = Some(Instant::now() + GRACE),
             () = tokio::time::sleep_until(stopping.unwrap_or_else(Instant::now)), if stopping.is_some() => return Ok(End::Stopped),
             Some(treated) = tasks.join_next(), if !tasks.is_empty() => ledger.take(treated)?,
-            _ = ticks.tick() => keeper.keep(&ledger.frontier),
+            _ = ticks.tick() => keeper.keep(&ledger.frontier, walk.is_rising()),
             step = walk.next(), if !walked && stopping.is_none() && tasks.len() < concurrency => match step? {
                 Step::End => walked = true,
                 Step::NoKey => ledger.pass_over(),
@@ -289,6 +297,7 @@ impl<F: FnMut(Finding) + Send> Ledger<F> {
         let (number, item, outcome) = treated.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let counts = match outcome {
             Outcome::Done { bytes } => Counts { done: 1, bytes, ..Counts::default() },
+            Outcome::Counted { class } => Counts { done: 1, classes: [(class, 1)].into(), ..Counts::default() },
             Outcome::Skipped => Counts { skipped: 1, ..Counts::default() },
             Outcome::Overtaken => Counts { overtaken: 1, ..Counts::default() },
             Outcome::Stuck { error } => return Err(JobError::Stuck(error)),
@@ -298,12 +307,17 @@ impl<F: FnMut(Finding) + Send> Ledger<F> {
             }
             Outcome::Failed { error } => {
                 self.take_lost();
+                self.fail(number, item, error.into());
+                return Ok(());
+            }
+            Outcome::Unfit { error } => {
+                self.take_lost();
                 self.fail(number, item, error);
                 return Ok(());
             }
         };
         self.take_lost();
-        self.progress.add_all(counts);
+        self.progress.add_all(&counts);
         self.frontier.end(number, Counts { listed: 1, ..counts }, None);
         Ok(())
     }
@@ -319,14 +333,14 @@ impl<F: FnMut(Finding) + Send> Ledger<F> {
     /// The servers are there, and those objects failed all the same.
     fn take_lost(&mut self) {
         for (number, item, error) in std::mem::take(&mut self.lost) {
-            self.fail(number, item, error);
+            self.fail(number, item, error.into());
         }
     }
 
-    fn fail(&mut self, number: u64, item: Item, error: Error) {
+    fn fail(&mut self, number: u64, item: Item, error: Box<dyn std::error::Error + Send + Sync>) {
         let counts = Counts { failed: 1, ..Counts::default() };
-        self.progress.add_all(counts);
-        let note = Note::new(&item.entry.key, item.entry.version.as_deref(), &error);
+        self.progress.add_all(&counts);
+        let note = Note::new(&item.entry.key, item.entry.version.as_deref(), error.as_ref());
         self.frontier.end(number, Counts { listed: 1, ..counts }, Some(note));
         (self.found)(Finding { key: item.entry.key, version: item.entry.version, error });
     }
@@ -342,7 +356,11 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn keep(&mut self, frontier: &Frontier) {
+    /// Writes one if there is something new to say. Of a listing that does not rise, it would say what is not so.
+    fn keep(&mut self, frontier: &Frontier, is_rising: bool) {
+        if !is_rising {
+            return self.give_up();
+        }
         let Some(checkpoints) = &self.checkpoints else { return };
         let Some(reached) = frontier.reached().filter(|reached| self.kept.as_deref() != Some(*reached)) else { return };
         while self.writing.try_join_next().is_some() {}
@@ -366,12 +384,28 @@ impl Keeper {
         });
     }
 
+    /// Keeps no checkpoints any more, nor the last one.
+    fn give_up(&mut self) {
+        let Some(checkpoints) = self.checkpoints.take() else { return };
+        tracing::warn!(
+            "the storage server lists keys in another order than that of their bytes: after an interruption the job begins anew"
+        );
+        let mut before = std::mem::take(&mut self.writing);
+        self.writing.spawn(async move {
+            while before.join_next().await.is_some() {}
+            if let Err(error) = checkpoints.delete().await {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "the checkpoint cannot be deleted; begin the next run with --restart");
+            }
+        });
+    }
+
     /// The last checkpoint; none once all is done.
-    async fn end(&mut self, frontier: &Frontier, complete: bool) {
+    async fn end(&mut self, frontier: &Frontier, complete: bool, is_rising: bool) {
         let writing = async {
             while self.writing.join_next().await.is_some() {}
             if !complete {
-                self.keep(frontier);
+                self.keep(frontier, is_rising);
                 while self.writing.join_next().await.is_some() {}
             } else if let Some(checkpoints) = &self.checkpoints
                 && let Err(error) = checkpoints.delete().await

@@ -3,7 +3,11 @@
 //!
 //! Nothing is kept here: what is left to do, the ledger says. So it can be broken off, run again, and run on several machines.
 //!
+//! A custodian without a ledger (OpenBao, Vault) cannot say what there is: see [`listed`].
+//!
 //! **Invariant:** nothing is confirmed that was not read back from the site after it was written.
+
+pub mod listed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +18,14 @@ use serde_json::Value;
 
 use crate::custody::CustodyError;
 use crate::custody::caller::Caller;
+use crate::custody::context::BranchContext;
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
+use crate::object::sites::Placement;
 use crate::object::state::{StateBucket, StateError};
 use crate::telemetry::chain;
 use crate::transit::Transit;
-use crate::transit::branches::LedgerKey;
+use crate::transit::branches::{LedgerKey, lacks_ledger};
 
 /// Most findings that are kept.
 pub const FINDINGS_MAX: usize = 1_000;
@@ -32,6 +38,10 @@ pub struct KeyMover {
     pub state: StateBucket,
     /// The site, as the custodian knows it.
     pub site: String,
+    /// Which buckets lie at which site: the directory has the branch keys of its own.
+    pub placement: Placement,
+    /// The KEKs that its buckets are under.
+    pub keks: Vec<KekName>,
     /// On whose behalf.
     pub caller: Caller,
     /// Requests to the storage server at a time.
@@ -47,6 +57,9 @@ pub enum KeyError {
     /// The custodian's census has another form.
     #[error("the custodian's census is malformed")]
     Census,
+    /// The directory cannot be listed.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// What became of the branch keys.
@@ -62,9 +75,24 @@ pub struct KeyReport {
     pub failed: u64,
     /// What is wrong, of the first of them.
     pub findings: Vec<(BranchId, String)>,
+    /// They are those that the storage server lists, as the custodian has no ledger.
+    pub listed: bool,
 }
 
 impl KeyReport {
+    /// What became of those of both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.moved += other.moved;
+        self.confirmed += other.confirmed;
+        self.mended += other.mended;
+        self.failed += other.failed;
+        self.findings.extend(other.findings);
+        self.findings.truncate(FINDINGS_MAX);
+        self.listed |= other.listed;
+        self
+    }
+
     fn find(&mut self, id: BranchId, what: String) {
         self.failed += 1;
         if self.findings.len() < FINDINGS_MAX {
@@ -101,12 +129,22 @@ impl AtSite {
 }
 
 impl KeyMover {
-    /// Moves all branch keys of the KEK that need an older version than the newest. With `repair`, looks at all of them.
+    /// Whether a branch key belongs into the directory of this site. Of one that is bound to nobody knows what, the default site tells.
+    fn holds(&self, context: Option<&BranchContext>) -> bool {
+        let site = context.map_or(self.placement.main(), |context| self.placement.site_of(&context.bucket));
+        site == self.site
+    }
+
+    /// Moves all branch keys of this site and of the KEK that need an older version than the newest. With `repair`, looks at all of them. Where the
+    /// custodian has no ledger, those are moved that the storage server lists.
     ///
     /// # Errors
     /// [`KeyError`].
     pub async fn rewrap(&self, kek: &KekName, options: KeyOptions) -> Result<KeyReport, KeyError> {
-        let latest = self.latest(kek).await?;
+        let latest = match self.latest(kek).await {
+            Err(KeyError::Custody(error)) if lacks_ledger(&error) => return self.rewrap_listed(kek, options).await,
+            latest => latest?,
+        };
         let before = (!options.repair).then_some(latest);
         self.each_page(kek, before, options, |key| {
             // Another site may still be waited for.
@@ -115,7 +153,7 @@ impl KeyMover {
         .await
     }
 
-    /// Reads back every branch key that was generated under a version before `before`, and has the custodian open what was read.
+    /// Reads back every branch key of this site that was generated under a version before `before`, and has the custodian open what was read.
     ///
     /// # Errors
     /// [`KeyError`].
@@ -143,7 +181,8 @@ impl KeyMover {
         let (mut report, mut after) = (KeyReport::default(), None::<String>);
         loop {
             let page = self.transit.ledger_keys(kek, before, after.as_deref(), &self.caller).await?;
-            let keys: Vec<LedgerKey> = page.keys.into_iter().filter(&wanted).collect();
+            let here = page.keys.into_iter().filter(|key| self.holds(key.context.as_ref()));
+            let keys: Vec<LedgerKey> = here.filter(&wanted).collect();
             if options.dry_run {
                 report.moved += keys.len() as u64;
             } else if !keys.is_empty() {

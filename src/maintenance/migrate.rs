@@ -6,23 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::names::LogicalBucket;
 use crate::object::Objects;
 use crate::object::access::Authenticated;
 use crate::object::error::Error;
-use crate::object::stored::{Position, StoredPage};
-use crate::object::unencrypted::manifest::{Entry, Page};
+use crate::object::stored::Position;
+use crate::object::unencrypted::manifest::{Entry, Head, Page};
 use crate::object::unencrypted::{Encrypted, Found, MigrationError, Pages};
 use crate::s3::xml::StoredEntry;
 
 use super::job::Finding;
+use super::order::Order;
 use super::progress::Progress;
 
 /// How often an object is tried.
 const MOST_TRIES: u32 = 4;
+/// Most bytes of entries that are put in order in memory, where the storage server lists them in none.
+const MOST_UNORDERED: usize = 1 << 30;
 /// The pause before an object is tried again, doubled each time, if nothing else is wanted.
 pub const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,6 +49,44 @@ pub struct Migrate {
     pub without_acl: AtomicU64,
 }
 
+/// Which manifest a run goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The bucket's first one, which is sealed now.
+    Begin,
+    /// The one that is there.
+    GoOn,
+    /// A new one in place of the one that is there.
+    Restart,
+}
+
+/// A walk over all objects, or all versions.
+struct Looking {
+    /// Where the next page begins; none after the last one.
+    after: Option<Position>,
+    versions: bool,
+    order: Order,
+}
+
+impl Looking {
+    fn new(versions: bool) -> Self {
+        Self { after: Some(Position::default()), versions, order: Order::after("", versions) }
+    }
+}
+
+/// Those that have no envelope; all are counted.
+fn counted(found: Vec<(StoredEntry, Found)>, progress: &Progress) -> impl Iterator<Item = Entry> {
+    found.into_iter().filter_map(|(listed, what)| {
+        Progress::add(&progress.listed, 1);
+        match what {
+            Found::Unencrypted(entry) => return Some(entry),
+            Found::Encrypted if listed.is_latest => Progress::add(&progress.skipped, 1),
+            Found::Encrypted | Found::Gone => {}
+        }
+        None
+    })
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -58,22 +99,77 @@ pub enum Ended {
 }
 
 impl Migrate {
-    /// What the bucket has without an envelope now.
+    /// The manifest to go through, sealed now if `start` says so, and whether it was. With `run`, the one that is there has to be of
+    /// that run.
+    ///
+    /// That none is there does not say that none was: what the storage server's operator takes away must not make the job seal, as
+    /// objects of clients, what he put there since. So a first one is sealed on request only.
     ///
     /// # Errors
-    /// [`Error`] when not all of it can be looked at.
-    pub async fn find(&self, progress: &Progress) -> Result<Vec<Entry>, Error> {
-        let mut found = Vec::new();
-        self.walk(false, |listed, what| {
-            Progress::add(&progress.listed, 1);
-            match what {
-                Found::Unencrypted(entry) => found.push(entry),
-                Found::Encrypted if listed.is_latest => Progress::add(&progress.skipped, 1),
-                Found::Encrypted | Found::Gone => {}
+    /// [`Error`], also when what is there is not what `start` and `run` say.
+    pub async fn manifest(&self, start: Start, run: Option<&str>, progress: &Progress) -> Result<(Pages, bool), Error> {
+        let before = self.objects.manifest(&self.bucket).await?;
+        match (start, before) {
+            (Start::Begin, Some(before)) => Err(MigrationError::AlreadyBegun(before.head.run).into()),
+            (Start::Begin, None) => self.seal(None, progress).await,
+            (Start::GoOn | Start::Restart, None) => Err(MigrationError::NoManifest.into()),
+            (_, Some(before)) if run.is_some_and(|run| run != before.head.run) => {
+                let wanted = run.unwrap_or_default().to_owned();
+                Err(MigrationError::NotThatRun { is: before.head.run, wanted }.into())
             }
+            (Start::GoOn, Some(before)) => Ok((before, false)),
+            (Start::Restart, Some(before)) => self.seal(Some(&before.head), progress).await,
+        }
+    }
+
+    /// Seals what the bucket has without an envelope now. Where keys are listed in order, no more than a page of it is in memory.
+    async fn seal(&self, before: Option<&Head>, progress: &Progress) -> Result<(Pages, bool), Error> {
+        let mut draft = self.objects.draft_manifest(&self.bucket)?;
+        let mut looking = Looking::new(false);
+        while let Some(found) = self.look(&mut looking).await? {
+            if !looking.order.is_rising() {
+                return self.seal_unordered(before, progress).await;
+            }
+            for entry in counted(found, progress) {
+                self.objects.add_to_draft(&mut draft, entry).await?;
+            }
+        }
+        Ok((self.objects.seal_manifest(draft, before).await?, true))
+    }
+
+    /// The same where keys have to be put in order first. Of what was written so far nothing counts.
+    async fn seal_unordered(&self, before: Option<&Head>, progress: &Progress) -> Result<(Pages, bool), Error> {
+        progress.listed.store(0, Ordering::Relaxed);
+        progress.skipped.store(0, Ordering::Relaxed);
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        self.find(progress, |entry| {
+            bytes += entry.key.len() + entry.etag.len() + size_of::<Entry>();
+            entries.push(entry);
+            if bytes > MOST_UNORDERED { Err(MigrationError::TooManyUnordered(MOST_UNORDERED).into()) } else { Ok(()) }
         })
         .await?;
-        Ok(found)
+        entries.sort_unstable();
+        let mut draft = self.objects.draft_manifest(&self.bucket)?;
+        for entry in entries {
+            self.objects.add_to_draft(&mut draft, entry).await?;
+        }
+        Ok((self.objects.seal_manifest(draft, before).await?, true))
+    }
+
+    /// What the bucket has without an envelope now, in the listing's order.
+    ///
+    /// # Errors
+    /// [`Error`] when not all of it can be looked at, and those of `each`.
+    pub async fn find(
+        &self,
+        progress: &Progress,
+        mut each: impl FnMut(Entry) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut looking = Looking::new(false);
+        while let Some(found) = self.look(&mut looking).await? {
+            counted(found, progress).try_for_each(&mut each)?;
+        }
+        Ok(())
     }
 
     /// Finds the old versions that are not encrypted.
@@ -81,41 +177,31 @@ impl Migrate {
     /// # Errors
     /// [`Error`] when not all of them can be looked at.
     pub async fn find_old_versions(&self, mut found: impl FnMut(Finding) + Send) -> Result<u64, Error> {
-        let mut count = 0;
-        self.walk(true, |listed, what| {
-            if let (false, Found::Unencrypted(entry)) = (listed.is_latest, what) {
-                count += 1;
-                let error = MigrationError::OldVersion.into();
-                found(Finding { key: entry.key, version: listed.version.clone(), error });
+        let (mut count, mut looking) = (0, Looking::new(true));
+        while let Some(page) = self.look(&mut looking).await? {
+            for (listed, what) in page {
+                if let (false, Found::Unencrypted(entry)) = (listed.is_latest, what) {
+                    count += 1;
+                    let error = Error::from(MigrationError::OldVersion).into();
+                    found(Finding { key: entry.key, version: listed.version, error });
+                }
             }
-        })
-        .await?;
+        }
         Ok(count)
     }
 
-    /// Looks at all objects, or all versions.
-    async fn walk(&self, versions: bool, mut seen: impl FnMut(&StoredEntry, Found) + Send) -> Result<(), Error> {
-        let mut after = Position::default();
-        loop {
-            let page = self.page(&after, versions).await?;
-            let entries = page.entries.into_iter().filter(|entry| !entry.is_delete_marker);
-            let looked_at = stream::iter(entries).map(|entry| async move {
-                let what = self.patiently(|| self.objects.find_unencrypted(&self.bucket, &entry)).await;
-                (entry, what)
-            });
-            let mut looked_at = std::pin::pin!(looked_at.buffer_unordered(self.concurrency.max(1)));
-            while let Some((entry, what)) = looked_at.next().await {
-                seen(&entry, what?);
-            }
-            match page.next {
-                Some(next) => after = next,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    async fn page(&self, after: &Position, versions: bool) -> Result<StoredPage, Error> {
-        self.patiently(|| self.objects.stored(&self.bucket, "", after, versions)).await
+    /// Looks at the objects, or versions, of the next page of the listing; `None` at its end.
+    async fn look(&self, looking: &mut Looking) -> Result<Option<Vec<(StoredEntry, Found)>>, Error> {
+        let Some(after) = looking.after.take() else { return Ok(None) };
+        let page = self.patiently(|| self.objects.stored(&self.bucket, "", &after, looking.versions)).await?;
+        looking.order.take(&page)?;
+        looking.after = page.next;
+        let entries = page.entries.into_iter().filter(|entry| !entry.is_delete_marker);
+        let looked_at = stream::iter(entries).map(|entry| async move {
+            let what = self.patiently(|| self.objects.find_unencrypted(&self.bucket, &entry)).await?;
+            Ok((entry, what))
+        });
+        looked_at.buffered(self.concurrency.max(1)).try_collect().await.map(Some)
     }
 
     /// Encrypts what the manifest lists; `found` hears of each object that failed.
@@ -171,7 +257,7 @@ impl Migrate {
                 Err(error) => {
                     Progress::add(&progress.failed, 1);
                     all = false;
-                    found(Finding { key: entry.key, version: None, error });
+                    found(Finding { key: entry.key, version: None, error: error.into() });
                 }
             }
         }

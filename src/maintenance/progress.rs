@@ -1,6 +1,8 @@
 //! How far a job is: counters that anyone may read while it runs.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Counters of a job. All of them only grow.
 #[derive(Debug, Default)]
@@ -19,10 +21,12 @@ pub struct Progress {
     pub bytes: AtomicU64,
     /// Objects that there are in all; 0 as long as that is not known.
     pub total: AtomicU64,
+    /// Objects by the class that the job puts them in.
+    classes: Mutex<BTreeMap<u64, u64>>,
 }
 
 /// The counters at one moment, or of some of the objects.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Objects that the listing gave.
     pub listed: u64,
@@ -36,13 +40,17 @@ pub struct Counts {
     pub failed: u64,
     /// Bytes of plaintext treated.
     pub bytes: u64,
+    /// Of the objects treated: how many are in which class, of jobs that tell classes apart.
+    pub classes: BTreeMap<u64, u64>,
 }
 
 impl Counts {
     /// Those of both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn and(mut self, other: Self) -> Self {
+        merge(&mut self.classes, &other.classes);
         Self {
+            classes: self.classes,
             listed: self.listed.saturating_add(other.listed),
             done: self.done.saturating_add(other.done),
             skipped: self.skipped.saturating_add(other.skipped),
@@ -53,8 +61,8 @@ impl Counts {
     }
 
     /// With the names that reports have for them.
-    pub fn named(self) -> [(&'static str, u64); 6] {
-        let Self { listed, done, skipped, overtaken, failed, bytes } = self;
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        let Self { listed, done, skipped, overtaken, failed, bytes, .. } = *self;
         [
             ("listed", listed),
             ("done", done),
@@ -78,13 +86,16 @@ impl Progress {
     }
 
     /// Adds to all counters.
-    pub fn add_all(&self, counts: Counts) {
+    pub fn add_all(&self, counts: &Counts) {
         Self::add(&self.listed, counts.listed);
         Self::add(&self.done, counts.done);
         Self::add(&self.skipped, counts.skipped);
         Self::add(&self.overtaken, counts.overtaken);
         Self::add(&self.failed, counts.failed);
         Self::add(&self.bytes, counts.bytes);
+        if !counts.classes.is_empty() {
+            merge(&mut self.classes.lock().unwrap_or_else(PoisonError::into_inner), &counts.classes);
+        }
     }
 
     /// All counters now.
@@ -96,6 +107,14 @@ impl Progress {
             overtaken: Self::of(&self.overtaken),
             failed: Self::of(&self.failed),
             bytes: Self::of(&self.bytes),
+            classes: self.classes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+}
+
+fn merge(classes: &mut BTreeMap<u64, u64>, more: &BTreeMap<u64, u64>) {
+    for (class, count) in more {
+        let known = classes.entry(*class).or_default();
+        *known = known.saturating_add(*count);
     }
 }

@@ -15,8 +15,10 @@ use crate::object::Objects;
 use crate::object::access::Authenticated;
 use crate::object::answer::AnswerBody;
 use crate::object::error::Error;
-use crate::object::read_back::Readable;
+use crate::object::read_back::{Readable, is_encrypted};
+use crate::object::unencrypted::MigrationError;
 
+use super::progress::Counts;
 use super::work::{Item, Outcome, Work};
 
 /// How often an object that is overwritten all the time is looked at.
@@ -41,38 +43,77 @@ pub struct Verify {
 }
 
 /// Objects that cannot be verified here.
+///
+/// That an object is such a one is the storage server's word: whoever damaged it can say so. So they count as failed, but for as many
+/// as the operator of the job expects.
 #[derive(Debug, Default)]
 pub struct Passed {
+    allowed: u64,
+    /// Of those that are allowed.
+    used: AtomicU64,
     customer_keys: AtomicU64,
     archived: AtomicU64,
     unencrypted: AtomicU64,
 }
 
 impl Passed {
-    /// What becomes of an object that fails so; none if the error is not about such an object.
-    pub(super) fn outcome(&self, error: &Error) -> Option<Outcome> {
-        let counter = match error {
-            Error::MissingCustomerKey => &self.customer_keys,
-            error if error.is_archived() => &self.archived,
-            _ => return None,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        Some(Outcome::Skipped)
+    /// So many of them, at most, are passed over.
+    pub fn allowing(allowed: u64) -> Self {
+        Self { allowed, ..Self::default() }
     }
 
-    pub(super) fn unencrypted(&self) {
-        self.unencrypted.fetch_add(1, Ordering::Relaxed);
+    /// So many were passed over by the runs before this one.
+    pub(super) fn go_on(&self, before: u64) {
+        self.used.fetch_add(before, Ordering::Relaxed);
+    }
+
+    /// What becomes of an object that fails so.
+    pub(super) fn outcome(&self, error: Error) -> Outcome {
+        let counter = match &error {
+            Error::MissingCustomerKey => &self.customer_keys,
+            error if is_passed(error) => &self.archived,
+            _ => return Outcome::Failed { error },
+        };
+        self.pass(counter, error)
+    }
+
+    /// What becomes of an object that the manifest of its bucket lists as not encrypted yet.
+    pub(super) fn unencrypted(&self) -> Outcome {
+        self.pass(&self.unencrypted, MigrationError::NotYet.into())
+    }
+
+    fn pass(&self, counter: &AtomicU64, error: Error) -> Outcome {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let is_allowed = self.used.fetch_add(1, Ordering::Relaxed) < self.allowed;
+        if is_allowed { Outcome::Skipped } else { Outcome::Failed { error } }
+    }
+
+    /// Whether one more may be passed over.
+    pub(super) fn allows_more(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.allowed
+    }
+
+    /// How many there were, also of those that were not allowed.
+    pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
+        let counts =
+            [("customer_keys", &self.customer_keys), ("archived", &self.archived), ("unencrypted", &self.unencrypted)];
+        counts.map(|(name, counter)| (name, counter.load(Ordering::Relaxed))).to_vec()
     }
 
     /// Sentences about them.
     pub(super) fn notes(&self, unencrypted: &str) -> Vec<String> {
-        let notes = [
-            (&self.customer_keys, "under a customer key (SSE-C), which nobody here has: skipped"),
-            (&self.archived, "in an archive, and would have to be restored first: skipped"),
-            (&self.unencrypted, unencrypted),
+        let told = [
+            "under a customer key (SSE-C), which nobody here has",
+            "in an archive, and would have to be restored first",
+            unencrypted,
         ];
-        let notes = notes.into_iter().map(|(counter, what)| (counter.load(Ordering::Relaxed), what));
-        notes.filter(|(count, _)| *count > 0).map(|(count, what)| format!("objects {what}: {count}")).collect()
+        let counts = self.counts().into_iter().map(|(_, count)| count).zip(told).filter(|(count, _)| *count > 0);
+        let mut notes: Vec<String> = counts.map(|(count, what)| format!("objects {what}: {count}")).collect();
+        let beyond = self.used.load(Ordering::Relaxed).saturating_sub(self.allowed);
+        if beyond > 0 {
+            notes.push(format!("of these, {beyond} more than --allow-skipped {} allows count as failed", self.allowed));
+        }
+        notes
     }
 }
 
@@ -83,39 +124,34 @@ impl Verify {
     }
 
     /// Reads the object once; bytes of plaintext that were authentic.
-    async fn look(&self, item: &Item) -> Result<u64, Error> {
+    async fn look(&self, item: &Item) -> Result<Looked, Error> {
         let object = self.readable(item);
         if self.headers_only {
-            return self.objects.head_back(&self.who, object).await.map(|_| 0);
+            let answer = self.objects.head_back(&self.who, object).await?;
+            return Ok(if is_encrypted(&answer) { Looked::Authentic(0) } else { Looked::Unencrypted });
         }
-        match self.objects.read_back(&self.who, object).await?.body {
-            AnswerBody::Empty => Ok(0),
-            AnswerBody::Full(bytes) => Ok(bytes.len() as u64),
+        let answer = self.objects.read_back(&self.who, object).await?;
+        let (is_encrypted, mut count) = (is_encrypted(&answer), 0);
+        match answer.body {
+            AnswerBody::Empty => {}
+            AnswerBody::Full(bytes) => count = bytes.len() as u64,
             AnswerBody::Stream(mut body) => {
-                let mut count = 0;
                 while let Some(frame) = body.frame().await {
                     count += frame?.data_ref().map_or(0, bytes::Bytes::len) as u64;
                 }
-                Ok(count)
             }
         }
+        Ok(if is_encrypted { Looked::Authentic(count) } else { Looked::Unencrypted })
     }
 
     async fn verify(&self, item: &Item) -> Result<Outcome, Error> {
-        if self.objects.is_unencrypted_yet(self.readable(item)).await? {
-            self.passed.unencrypted();
-            return Ok(Outcome::Skipped);
-        }
         let mut entry_before = None;
         for _ in 1..MOST_LOOKS {
             let error = match self.look(item).await {
-                Ok(bytes) => return Ok(Outcome::Done { bytes }),
+                Ok(looked) => return Ok(self.seen(looked)),
                 Err(error) => error,
             };
-            if let Some(outcome) = self.passed.outcome(&error) {
-                return Ok(outcome);
-            }
-            if error.is_transient() {
+            if error.is_transient() || is_passed(&error) {
                 return Err(error);
             }
             // It is damaged if the same object fails twice: it may have been written or deleted while it was read.
@@ -130,7 +166,14 @@ impl Verify {
             tokio::time::sleep(PAUSE).await;
         }
         // Whoever gives it another ETag each time does not talk himself out of it.
-        self.look(item).await.map(|bytes| Outcome::Done { bytes })
+        self.look(item).await.map(|looked| self.seen(looked))
+    }
+
+    fn seen(&self, looked: Looked) -> Outcome {
+        match looked {
+            Looked::Authentic(bytes) => Outcome::Done { bytes },
+            Looked::Unencrypted => self.passed.unencrypted(),
+        }
     }
 
     /// The storage server's ETag of the object now; `None` where there is no object.
@@ -145,6 +188,19 @@ impl Verify {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What an object turned out to be.
+enum Looked {
+    /// It is what was written; so many bytes.
+    Authentic(u64),
+    /// It has no envelope, and is what the manifest of its bucket lists.
+    Unencrypted,
+}
+
+/// Whether an object that fails so is one that cannot be verified here.
+fn is_passed(error: &Error) -> bool {
+    matches!(error, Error::MissingCustomerKey) || error.is_archived()
 }
 
 impl Work for Verify {
@@ -164,15 +220,22 @@ impl Work for Verify {
             }
             match self.verify(item).await {
                 Ok(outcome) => outcome,
-                Err(error) => Outcome::Failed { error },
+                Err(error) => self.passed.outcome(error),
             }
         }
         .boxed()
     }
 
+    fn go_on(&self, before: &Counts) {
+        self.passed.go_on(before.skipped);
+    }
+
+    fn passed_over(&self) -> Vec<(&'static str, u64)> {
+        self.passed.counts()
+    }
+
     fn notes(&self) -> Vec<String> {
-        let unencrypted =
-            "not encrypted yet, as the bucket is being migrated, so that nothing proves what they are: skipped";
-        self.passed.notes(unencrypted)
+        self.passed
+            .notes("not encrypted yet, as the bucket is being migrated, so that only its manifest says what they are")
     }
 }

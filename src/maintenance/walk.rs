@@ -6,12 +6,13 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::object::Objects;
-use crate::object::error::Error;
+use crate::object::error::{Error, WrongAnswer};
 use crate::object::stored::{Position, StoredPage};
 use crate::s3::target::ObjectKey;
 use crate::s3::xml::StoredEntry;
 
 use super::job::{Patience, Scope};
+use super::order::Order;
 use super::work::Item;
 
 /// A walk under way.
@@ -24,6 +25,9 @@ pub(super) struct Walk {
     ahead: JoinSet<Result<StoredPage, Error>>,
     /// The key that the walk is at, and the one before it.
     keys: (String, String),
+    order: Order,
+    /// It goes on within the listing, which is nothing but the order of keys.
+    goes_on: bool,
 }
 
 /// What a walk comes upon.
@@ -44,7 +48,8 @@ impl Walk {
     /// Begins after `after`.
     pub(super) fn new(objects: Arc<Objects>, scope: Scope, patience: Patience, after: Position) -> Self {
         let (entries, ahead, keys) = (VecDeque::new(), JoinSet::new(), (after.key.clone(), after.key.clone()));
-        let mut walk = Self { objects, scope, patience, entries, ahead, keys };
+        let (order, goes_on) = (Order::after(&after.key, scope.versions), !after.key.is_empty());
+        let mut walk = Self { objects, scope, patience, entries, ahead, keys, order, goes_on };
         walk.ask(after);
         walk
     }
@@ -67,11 +72,20 @@ impl Walk {
             }
             let Some(page) = self.ahead.join_next().await else { return Ok(Step::End) };
             let page = page.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+            self.order.take(&page)?;
+            if self.goes_on && !self.order.is_rising() {
+                return Err(WrongAnswer::Order.into());
+            }
             if let Some(next) = page.next {
                 self.ask(next);
             }
             self.entries = page.entries.into();
         }
+    }
+
+    /// Whether keys came in the order of their bytes so far, so that a later walk may begin at one of them.
+    pub(super) fn is_rising(&self) -> bool {
+        self.order.is_rising()
     }
 
     fn step(&mut self, entry: StoredEntry) -> Step {

@@ -7,6 +7,8 @@ use crate::object::error::Error;
 use crate::s3::target::ObjectKey;
 use crate::s3::xml::StoredEntry;
 
+use super::progress::Counts;
+
 /// An object or version to be treated.
 #[derive(Debug, Clone)]
 pub struct Item {
@@ -18,6 +20,9 @@ pub struct Item {
     pub entry: StoredEntry,
 }
 
+/// Most classes that a job tells objects apart by.
+pub const CLASSES_MAX: usize = 4_096;
+
 /// What became of an object.
 #[derive(Debug)]
 pub enum Outcome {
@@ -25,6 +30,11 @@ pub enum Outcome {
     Done {
         /// Bytes of plaintext that went through, or would have in a dry run.
         bytes: u64,
+    },
+    /// It was looked at, and is in this class of the job's: at most [`CLASSES_MAX`] different ones.
+    Counted {
+        /// The class.
+        class: u64,
     },
     /// Nothing was to be done.
     Skipped,
@@ -34,6 +44,11 @@ pub enum Outcome {
     Failed {
         /// Why, in words that stand in the report.
         error: Error,
+    },
+    /// The same, for a reason of the job's own.
+    Unfit {
+        /// Why.
+        error: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The job cannot go on with any object, such as when a disk is full.
     Stuck {
@@ -60,6 +75,14 @@ pub trait Work: Send + Sync {
     /// Treats one object. It is tried again by the runner while [`Outcome::Failed`] says that the storage server or the custodian failed for
     /// the moment, so it has to be safe to run twice, and to be dropped at any time.
     fn treat<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Outcome>;
+
+    /// The run goes on where others ended, who counted this.
+    fn go_on(&self, _before: &Counts) {}
+
+    /// How many objects of which kinds could not be treated here, for the report.
+    fn passed_over(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 
     /// Sentences about what an operator wants to know beside the counters.
     fn notes(&self) -> Vec<String> {

@@ -12,12 +12,14 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as PoolError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use self::connector::Connector;
+use self::connector::{Connector, Made};
 use super::BoxError;
 use super::body::TimedBody;
+use super::network::ClientNetwork;
 use super::progress::{Exchange, Progress};
 
 /// Most bytes of a response's head, and of the write buffer of a connection.
@@ -40,6 +42,11 @@ pub struct ClientSettings {
     pub pool_idle_timeout: Duration,
     /// How many idle connections are kept to one server.
     pub pool_max_idle_per_host: usize,
+    /// How long a connection is used for further requests. A new one goes where the server's name leads by then, also under a load
+    /// that leaves none idle.
+    pub connection_age_max: Duration,
+    /// Where the servers are.
+    pub network: ClientNetwork,
 }
 
 impl Default for ClientSettings {
@@ -49,6 +56,8 @@ impl Default for ClientSettings {
             body_timeout: Duration::from_secs(60),
             pool_idle_timeout: Duration::from_secs(30),
             pool_max_idle_per_host: 32,
+            connection_age_max: Duration::from_secs(300),
+            network: ClientNetwork::default(),
         }
     }
 }
@@ -104,11 +113,13 @@ impl ClientError {
 pub struct HttpClient<B> {
     pool: Client<Connector, Tracked<B>>,
     body_timeout: Duration,
+    connection_age_max: Duration,
 }
 
 impl<B> Clone for HttpClient<B> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), body_timeout: self.body_timeout }
+        let Self { body_timeout, connection_age_max, .. } = *self;
+        Self { pool: self.pool.clone(), body_timeout, connection_age_max }
     }
 }
 
@@ -127,8 +138,9 @@ where
             .pool_max_idle_per_host(settings.pool_max_idle_per_host)
             .http1_max_buf_size(MAX_BUFFER_BYTES)
             .http1_max_headers(MAX_HEADERS)
-            .build(Connector::new(tls, settings.connect_timeout));
-        Self { pool, body_timeout: settings.body_timeout }
+            .build(Connector::new(tls, settings));
+        let ClientSettings { body_timeout, connection_age_max, .. } = *settings;
+        Self { pool, body_timeout, connection_age_max }
     }
 
     /// Sends `request`, whose URI is absolute, and returns the response once its head is there.
@@ -146,11 +158,17 @@ where
     ) -> Result<Response<ResponseBody>, ClientError> {
         let progress = Progress::new();
         let exchange = progress.begin(false);
-        let request = request.map(|inner| Tracked { inner, exchange });
+        let mut request = request.map(|inner| Tracked { inner, exchange });
+        let connection = capture_connection(&mut request);
         let response = tokio::select! {
             response = self.pool.request(request) => response.map_err(ClientError::from_pool)?,
             _ = progress.peer_overdue(|_| head_timeout) => return Err(ClientError::Timeout { limit: head_timeout }),
         };
+        let Made(made) = response.extensions().get().copied().unwrap_or_else(Made::now);
+        if made.elapsed() >= self.connection_age_max {
+            // Once this answer is read, it is closed.
+            connection.connection_metadata().as_ref().inspect(|connected| connected.poison());
+        }
         Ok(response.map(|body| TimedBody::new(body, self.body_timeout)))
     }
 }

@@ -5,6 +5,7 @@
 //! A panic in one request ends that request's connection and nothing else.
 
 mod connection;
+mod count;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,15 +17,19 @@ use http_body::Body;
 use hyper::body::Incoming;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use self::connection::Shared;
+pub use self::count::ConnectionCount;
 use super::BoxError;
+use super::network::Accept;
+use super::seldom::Seldom;
 
 /// Pause after an error that only time can mend, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What keeps connections waiting is told at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What peers may take of the server.
 #[derive(Debug, Clone)]
@@ -56,6 +61,8 @@ pub struct ListenerLimits {
     pub http2_ping_interval: Duration,
     /// How long running requests may go on after the shutdown began.
     pub drain: Duration,
+    /// Where connections are counted.
+    pub count: ConnectionCount,
 }
 
 impl Default for ListenerLimits {
@@ -74,8 +81,28 @@ impl Default for ListenerLimits {
             http2_send_buffer: 128 << 10,
             http2_ping_interval: Duration::from_secs(20),
             drain: Duration::from_secs(30),
+            count: ConnectionCount::default(),
         }
     }
+}
+
+/// The TLS side of a listener. Its configuration may be replaced: each new connection is made with the one that there is then.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The configuration.
+    pub config: watch::Receiver<Arc<ServerConfig>>,
+    /// What becomes of the connections that were made with a former one.
+    pub former: Former,
+}
+
+/// What becomes of connections whose TLS configuration was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// They go on.
+    Stay,
+    /// They take no further requests, and are cut off when the drain time is over: their peers' certificates may have been revoked
+    /// since.
+    Leave,
 }
 
 /// Where a request came from.
@@ -105,7 +132,7 @@ pub struct DrainReport {
 /// read the body is sent without asking the client for that body. Request bodies have no time-out of their
 /// own here: wrap them in [`super::body::TimedBody`].
 pub async fn run<S, F, B>(
-    listener: TcpListener,
+    listener: impl Accept,
     tls: Option<Arc<ServerConfig>>,
     limits: ListenerLimits,
     service: S,
@@ -118,32 +145,14 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    serve(listener, tls.map(|tls| watch::channel(tls).1), limits, service, shutdown).await
+    let tls = tls.map(|tls| Tls { config: watch::channel(tls).1, former: Former::Stay });
+    run_with(listener, tls, limits, service, shutdown).await
 }
 
-/// As [`run`], with TLS, whose configuration may be replaced: each new connection is made with the one that there is then. Those that
-/// were made with another take no further requests, and are cut off when the drain time is over: their peers' certificates may have
-/// been revoked since.
+/// As [`run`], with a TLS configuration that may be replaced.
 pub async fn run_with<S, F, B>(
-    listener: TcpListener,
-    tls: watch::Receiver<Arc<ServerConfig>>,
-    limits: ListenerLimits,
-    service: S,
-    shutdown: impl Future<Output = ()>,
-) -> DrainReport
-where
-    S: Fn(Request<Incoming>, ConnectionInfo) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    serve(listener, Some(tls), limits, service, shutdown).await
-}
-
-async fn serve<S, F, B>(
-    listener: TcpListener,
-    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    listener: impl Accept,
+    tls: Option<Tls>,
     limits: ListenerLimits,
     service: S,
     shutdown: impl Future<Output = ()>,
@@ -157,8 +166,8 @@ where
 {
     let (drain_begins, draining) = watch::channel(false);
     let running = Arc::new(AtomicUsize::new(0));
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
-    let drain = limits.drain;
+    let mut door = Door::new(listener, limits.max_connections);
+    let (drain, count) = (limits.drain, limits.count.clone());
     let shared = Arc::new(Shared::new(service, tls, limits, draining, Arc::clone(&running)));
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -167,32 +176,59 @@ where
             biased;
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => log_panic(ended),
-            (stream, peer, slot) = accept(&listener, &slots) => {
-                let shared = Arc::clone(&shared);
+            (stream, peer, slot) = door.next() => {
+                let (shared, counted) = (Arc::clone(&shared), count.begin());
                 connections.spawn(async move {
                     shared.serve(stream, peer).await;
+                    drop(counted);
                     drop(slot);
                 });
             }
         }
     }
-    drop(listener);
+    drop(door);
     drain_begins.send_replace(true);
     finish(connections, drain, &running).await
 }
 
-/// Waits for a free slot, then for a connection to fill it. Cancelling loses nothing.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, slot),
-            Err(error) if concerns_one_connection(&error) => {
-                tracing::debug!(%error, "a connection ended before it was accepted");
+/// Where connections come in, as many at a time as there are slots.
+struct Door<A> {
+    listener: A,
+    slots: Arc<Semaphore>,
+    full: Seldom,
+    failing: Seldom,
+}
+
+impl<A: Accept> Door<A> {
+    fn new(listener: A, connections: usize) -> Self {
+        let [full, failing] = [Seldom::new(TELL_EVERY), Seldom::new(TELL_EVERY)];
+        Self { listener, slots: Arc::new(Semaphore::new(connections)), full, failing }
+    }
+
+    /// Waits for a free slot, then for a connection to fill it. Cancelling loses nothing.
+    async fn next(&mut self) -> (A::Stream, SocketAddr, OwnedSemaphorePermit) {
+        let slots = Arc::clone(&self.slots);
+        let slot = match Arc::clone(&slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => {
+                if self.full.is_due() {
+                    tracing::warn!("all connections that are allowed are in use; further ones wait until one ends");
+                }
+                slots.acquire_owned().await.expect("the semaphore is never closed")
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+        };
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (stream, peer, slot),
+                Err(error) if concerns_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                }
+                Err(error) => {
+                    if self.failing.is_due() {
+                        tracing::warn!(%error, "cannot accept connections; trying again");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use time::OffsetDateTime;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,6 +20,12 @@ pub(crate) struct Ca {
 }
 
 impl Ca {
+    /// Its own certificate and key.
+    pub(crate) fn as_identity(&self) -> IdentityFiles {
+        let key = write_file(&self.dir, "ca.key", self.issuer.key().serialize_pem().as_bytes());
+        IdentityFiles { certificates: self.file.clone(), key }
+    }
+
     pub(crate) fn new(dir: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -29,8 +36,13 @@ impl Ca {
     }
 
     pub(crate) fn issue(&self, name: &str, alt_names: &[&str]) -> IdentityFiles {
+        self.issue_until(name, alt_names, OffsetDateTime::now_utc() + time::Duration::days(3650))
+    }
+
+    pub(crate) fn issue_until(&self, name: &str, alt_names: &[&str], ends: OffsetDateTime) -> IdentityFiles {
         let alt_names: Vec<String> = alt_names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(alt_names).expect("good names");
+        params.not_after = ends;
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signs");

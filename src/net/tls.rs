@@ -3,6 +3,10 @@
 //! **Invariant:** TLS 1.2 and 1.3 only, with one explicitly named provider. A client trusts either the
 //! given CA file and nothing else, or the web's public roots; verification cannot be turned off.
 
+mod issuer;
+mod lifetime;
+mod server_names;
+
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +20,14 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
+
+use issuer::Issuer;
+pub use lifetime::Lifetime;
+use server_names::ServerNames;
+
+use super::regular;
 
 /// Most bytes of a PEM file: the largest CA bundles have a third of that.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -100,9 +111,61 @@ pub enum TlsError {
         /// Why.
         source: VerifierBuilderError,
     },
+    /// The certificate is no longer valid.
+    #[error("the certificate in {path} ended at {ended}: put a new one in its place")]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// When it ended.
+        ended: OffsetDateTime,
+    },
+    /// The certificate is not valid yet.
+    #[error("the certificate in {path} is valid from {begins} on: check this machine's clock, or use another one")]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// When it begins.
+        begins: OffsetDateTime,
+    },
+    /// What should issue certificates is no CA.
+    #[error("{path} begins with a certificate that is not a CA's: it can issue none")]
+    NoCa {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key of an issuing CA is of a kind that cannot be used for that.
+    #[error("{path} holds a key that cannot issue certificates: write it as PKCS#8 (`openssl pkcs8 -topk8 -nocrypt`)")]
+    IssuerKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rcgen::Error,
+    },
     /// The provider does not do TLS 1.2 and 1.3: a build without them.
     #[error("this build does not support TLS 1.2 and 1.3")]
     Versions(#[source] rustls::Error),
+}
+
+impl TlsError {
+    /// The one file that it is about.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::TooLarge { path }
+            | Self::OpenToAll { path, .. }
+            | Self::NotPem { path, .. }
+            | Self::NoCertificate { path }
+            | Self::NoKey { path }
+            | Self::NoRevocationList { path }
+            | Self::BadRoot { path, .. }
+            | Self::ClientCa { path, .. }
+            | Self::Expired { path, .. }
+            | Self::NotYetValid { path, .. }
+            | Self::NoCa { path }
+            | Self::IssuerKey { path, .. } => Some(path),
+            Self::Identity { .. } | Self::Versions(_) => None,
+        }
+    }
 }
 
 /// A client's certificate does not hold.
@@ -149,7 +212,40 @@ pub fn server_config(identity: &IdentityFiles, client_ca: Option<&Path>) -> Resu
         Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
     };
     let (certificates, key) = load_identity(identity)?;
+    check_lifetime(identity)?;
     let mut config = builder.with_single_cert(certificates, key).map_err(|source| mismatch(identity, source))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// What a server shows itself with, by the name that a client asks for.
+#[derive(Debug, Clone)]
+pub struct ServerIdentities {
+    /// For whoever asks for no name, or for one that nothing else is for.
+    pub first: IdentityFiles,
+    /// Each for the DNS names that stand in it.
+    pub further: Vec<IdentityFiles>,
+    /// A CA whose certificates are made when somebody asks for a name, and the domains (in small letters) that it issues for and
+    /// below.
+    pub issuer: Option<(IdentityFiles, Vec<String>)>,
+}
+
+/// As [`server_config`], without client certificates, for a server with several names.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn server_config_by_name(identities: &ServerIdentities) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(provider::default_provider());
+    let issuer = match &identities.issuer {
+        None => None,
+        Some((files, domains)) => Some(Issuer::load(files, domains.clone(), Arc::clone(&provider))?),
+    };
+    let names = ServerNames::load(&identities.first, &identities.further, issuer, &provider)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(names));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -177,6 +273,7 @@ pub fn mutual_server_config(
         .map_err(TlsError::Versions)?
         .with_client_cert_verifier(verifier);
     let (certificates, key) = load_identity(identity)?;
+    check_lifetime(identity)?;
     let mut config = builder.with_single_cert(certificates, key).map_err(|source| mismatch(identity, source))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -255,6 +352,14 @@ pub fn own_certificate(identity: &IdentityFiles) -> Result<CertificateDer<'stati
     Ok(certificates.into_iter().next().expect("at least one, or it does not load"))
 }
 
+/// Refuses a certificate that is not valid now.
+///
+/// # Errors
+/// [`TlsError`] names the file, what is wrong with it and what to do.
+pub fn check_lifetime(identity: &IdentityFiles) -> Result<(), TlsError> {
+    lifetime::check(&own_certificate(identity)?, &identity.certificates)
+}
+
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn load_identity(identity: &IdentityFiles) -> Result<Identity, TlsError> {
@@ -325,7 +430,7 @@ fn refuse_open_to_all(_: &Path, _: &File) -> Result<(), TlsError> {
 }
 
 fn open(path: &Path) -> Result<File, TlsError> {
-    File::open(path).map_err(|source| TlsError::Read { path: path.into(), source })
+    regular::open(path).map_err(|source| TlsError::Read { path: path.into(), source })
 }
 
 /// The whole file. The buffer has its final size from the start: growing would leave copies of a key behind.
@@ -344,6 +449,7 @@ fn read_all(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, TlsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::regular::tests::{at_once, put_pipe};
     use crate::net::tests::{Ca, write_file};
 
     #[test]
@@ -367,6 +473,20 @@ mod tests {
         let error = server_config(&identity, None).expect_err("open to all");
         assert!(matches!(&error, TlsError::OpenToAll { path, mode: 0o644 } if *path == identity.key));
         assert!(error.to_string().contains("chmod o-rwx"));
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let ca = Ca::new(dir.path(), "ca");
+        let identity = ca.issue("server", &["localhost"]);
+        for path in [&identity.certificates, &identity.key, &ca.file] {
+            let (identity, ca_file) = (ca.issue("server", &["localhost"]), ca.file.clone());
+            put_pipe(path);
+            let error = at_once(move || server_config(&identity, Some(&ca_file))).expect_err("a pipe");
+            assert!(matches!(&error, TlsError::Read { path: found, .. } if found == path), "{error}");
+            std::fs::remove_file(path).expect("own pipe");
+        }
     }
 
     #[test]

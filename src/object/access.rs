@@ -153,6 +153,11 @@ impl Authenticated {
         }
     }
 
+    /// Whether it is a client with credentials of its own on the storage server.
+    pub fn has_own_credentials(&self) -> bool {
+        matches!(&self.party, Party::Client(client) if client.storage_credentials.is_some())
+    }
+
     /// On whose behalf, and why, keys are used.
     pub fn caller(&self) -> &Caller {
         &self.caller

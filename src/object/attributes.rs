@@ -147,9 +147,11 @@ enum Described {
 async fn described(reading: &Reading<'_>, with_parts: bool) -> Result<Described, Error> {
     Ok(match reading.fetch(Piece::Last(if with_parts { END } else { size::TAIL })).await? {
         Fetched::Found(stored) => {
-            let opened = reading.open(&stored.headers).await?;
+            let mut opened = reading.open(&stored.headers).await?;
             let storage = stored.headers.clone();
-            Described::By(storage, end_of(reading, &opened, stored, with_parts).await?)
+            let end = end_of(reading, &opened, stored, with_parts).await?;
+            opened.may_be_given().await?;
+            Described::By(storage, end)
         }
         Fetched::NotModified(headers) => Described::NotModified(reading.not_modified(&headers)),
         Fetched::Unsatisfiable => match reading.fetch_empty().await? {

@@ -3,7 +3,7 @@
 //! **Invariant:** the state bucket, and the physical name of a bucket that goes by another logical name, are
 //! no names for a client: looking them up finds nothing, whatever the operation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::names::{KekName, LogicalBucket, WriterDomain};
 
@@ -86,6 +86,8 @@ pub struct Buckets {
     rules: HashMap<LogicalBucket, BucketRule>,
     logical_of: HashMap<String, LogicalBucket>,
     others: Option<KeyRule>,
+    /// Names of buckets on other storage servers.
+    elsewhere: HashSet<LogicalBucket>,
     state_bucket: String,
 }
 
@@ -95,7 +97,8 @@ impl Buckets {
     /// # Errors
     /// [`BucketsError`].
     pub fn new(rules: Vec<BucketRule>, others: Option<KeyRule>, state_bucket: String) -> Result<Self, BucketsError> {
-        let mut buckets = Self { rules: HashMap::new(), logical_of: HashMap::new(), others, state_bucket };
+        let (rules_of, logical_of, elsewhere) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut buckets = Self { rules: rules_of, logical_of, others, elsewhere, state_bucket };
         for rule in rules {
             if rule.physical == buckets.state_bucket || rule.name.as_str() == buckets.state_bucket {
                 return Err(BucketsError::StateBucket(rule.name));
@@ -111,13 +114,31 @@ impl Buckets {
         Ok(buckets)
     }
 
+    /// The same, but that these buckets lie on other storage servers: here they do not exist, whatever the rule for others says.
+    #[must_use]
+    pub fn without(self, elsewhere: impl IntoIterator<Item = LogicalBucket>) -> Self {
+        Self { elsewhere: elsewhere.into_iter().collect(), ..self }
+    }
+
+    /// The buckets that have a rule of their own.
+    pub fn named(&self) -> impl Iterator<Item = &LogicalBucket> {
+        self.rules.keys()
+    }
+
+    /// Whether buckets exist that have no rule of their own.
+    pub fn has_others(&self) -> bool {
+        self.others.is_some()
+    }
+
     /// The bucket that clients call `name`; `None` when there is no rule for it, so that for clients it does not exist.
     pub fn find<'a>(&'a self, name: &'a LogicalBucket) -> Option<Bucket<'a>> {
         if let Some(rule) = self.rules.get(name) {
             return Some(Bucket { name: &rule.name, physical: &rule.physical, keys: &rule.keys });
         }
         let keys = self.others.as_ref()?;
-        let taken = name.as_str() == self.state_bucket || self.logical_of.contains_key(name.as_str());
+        let taken = name.as_str() == self.state_bucket
+            || self.logical_of.contains_key(name.as_str())
+            || self.elsewhere.contains(name);
         (!taken).then_some(Bucket { name, physical: name.as_str(), keys })
     }
 

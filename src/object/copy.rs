@@ -8,6 +8,8 @@
 //!
 //! **Invariant:** an object is copied onto itself there only by a server that heeds that condition.
 //!
+//! **Invariant:** a storage server copies only what lies on it: another one's buckets and keys are never named to it.
+//!
 //! **Invariant:** a DEK goes on only if our own writer domain made it, and the destination accepts that one. Who knows a
 //! DEK can write under it, and the copy's envelope names us, not who made the DEK.
 
@@ -49,12 +51,18 @@ const MAX_SOURCE: u64 = 5 << 30;
 const MOST_ATTEMPTS: usize = 3;
 
 impl Objects {
-    pub(super) async fn copy(&self, call: &Call, object: Named<'_>, from: &CopySource) -> Result<Answer, Error> {
-        self.source_bucket(call, from)?;
+    /// The source lies at `sources`, which is another storage server or this one.
+    pub(super) async fn copy(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        (sources, from): (&Self, &CopySource),
+    ) -> Result<Answer, Error> {
+        sources.source_bucket(call, from)?;
         let wanted = Wanted::new(call, object, from)?;
-        match self.copy_encrypted(call, object, from, &wanted).await {
-            Err(Error::NotEncrypted) if Self::migrates(self.source_bucket(call, from)?) => {
-                self.copy_unencrypted(call, object, from, &wanted).await
+        match self.copy_encrypted(call, object, (sources, from), &wanted).await {
+            Err(Error::NotEncrypted) if Self::migrates(sources.source_bucket(call, from)?) => {
+                self.copy_unencrypted(call, object, (sources, from), &wanted).await
             }
             outcome => outcome,
         }
@@ -64,11 +72,11 @@ impl Objects {
         &self,
         call: &Call,
         object: Named<'_>,
-        from: &CopySource,
+        (sources, from): (&Self, &CopySource),
         wanted: &Wanted,
     ) -> Result<Answer, Error> {
-        if !self.storage.settings().server_side_copy {
-            return self.copy_through(call, object, from, wanted).await;
+        if !self.storage.settings().server_side_copy || !std::ptr::eq(self, sources) {
+            return self.copy_through(call, object, (sources, from), wanted).await;
         }
         let mut conditions = wanted.conditions.clone();
         // The last refusal of a condition, with the source's ETag at that time.
@@ -84,7 +92,7 @@ impl Objects {
                 return Err(error);
             }
             if !self.may_stay(object, &source, wanted) || (source.is(object) && !self.heeds_copy_conditions().await) {
-                return self.copy_through(call, object, from, wanted).await;
+                return self.copy_through(call, object, (sources, from), wanted).await;
             }
             match self.copy_there(call, object, wanted, &source, &conditions).await {
                 Ok((_, Verdict::Copied(copied))) => {
@@ -98,7 +106,7 @@ impl Objects {
                 Ok((_, Verdict::Replaced)) => failed = CopyError::Replaced.into(),
                 Err(error) if is_condition(&error) => refused = Some((source.etag().cloned(), error)),
                 Err(error) if is_not_implemented(&error) => {
-                    return self.copy_through(call, object, from, wanted).await;
+                    return self.copy_through(call, object, (sources, from), wanted).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -111,11 +119,11 @@ impl Objects {
         &self,
         call: &Call,
         object: Named<'_>,
-        from: &CopySource,
+        (sources, from): (&Self, &CopySource),
         wanted: &Wanted,
     ) -> Result<Answer, Error> {
         for _ in 0..MOST_ATTEMPTS {
-            let source = self.open_source(call, from, END).await?;
+            let source = sources.open_source(call, from, END).await?;
             check_length(source.length())?;
             match self.copy_streamed(call, object, wanted, source).await {
                 Err(Error::Overwritten) => {}
@@ -130,7 +138,8 @@ impl Objects {
         let kept = source.checksum().is_some_and(|kept| {
             kept.kind() == Kind::FullObject && Some(metadata::of_format(kept.algorithm())) == wanted.algorithm
         });
-        source.opened.layout != Layout::Empty
+        source.lies_at(self)
+            && source.opened.layout != Layout::Empty
             && source.writer == *self.keys.writer()
             && object.bucket.keys.accept_writers.contains(&source.writer)
             && (wanted.algorithm.is_none() || kept)

@@ -7,7 +7,7 @@ use crate::format::ciphertext::CipherBytes;
 use crate::format::size;
 use crate::s3::conditions::storage_conditions;
 use crate::s3::operation::clean_response_headers;
-use crate::s3::xml::{DeleteRequest, delete_result};
+use crate::s3::xml::{DeleteRequest, all_deleted};
 use crate::storage::StorageBody;
 
 use super::answer::Answer;
@@ -44,6 +44,8 @@ impl Objects {
     ) -> Result<Answer, Error> {
         let (document, _) = Plaintext::new(upload, &call.headers)?.collect(MAX_DOCUMENT).await?;
         let asked = DeleteRequest::parse(&document).map_err(Error::Xml)?;
+        // Told also of what fails: some may be gone then.
+        let _ = call.deletes.set(asked.objects.clone());
         // No object is larger than the largest: a condition on such a size stays one that never holds.
         let stored_size = |length: u64| size::stored(length.min(size::MAX_OBJECT + 1));
         let document = Bytes::from(asked.to_storage_xml(stored_size));
@@ -56,7 +58,15 @@ impl Objects {
         let response = self.send(call, request).await?.checked().await?;
         let headers = clean_response_headers(&call.operation, &response.headers);
         let result = response.collect(MAX_RESULT).await?;
-        delete_result(&result).map_err(WrongAnswer::Document)?;
+        let all = all_deleted(&result).map_err(WrongAnswer::Document)?;
+        for entry in &asked.objects {
+            match entry.version_id {
+                Some(_) => self.unsettle(bucket, entry.key.as_str()),
+                // Which ones were not deleted is not looked at.
+                None if all => self.settle(bucket, entry.key.as_str()),
+                None => {}
+            }
+        }
         Ok(Answer::xml(StatusCode::OK, headers, result))
     }
 }

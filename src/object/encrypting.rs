@@ -72,7 +72,7 @@ pub(super) enum Right {
     Opened(Lease),
 }
 
-/// The right to a key for writing, with what the custodian is asked by when its lease was ended.
+/// The right to a key for writing, with what the custodian is asked by when its lease is over.
 pub(super) struct Wrapped {
     key: WritingKey,
     keys: BranchKeys,
@@ -101,15 +101,18 @@ impl Right {
 }
 
 impl Wrapped {
-    /// Ready once the last bytes may be given: where the lease was ended while the upload ran, the custodian is asked again.
+    /// Ready once the last bytes may be given: where the lease was ended while the upload ran, or ran out, the custodian is asked
+    /// again.
     fn poll_good(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
-        if self.key.is_ended() && !self.key.is_revoked() {
+        if !self.key.is_usable() && !self.key.is_revoked() {
             let slot = self.renewal.get_mut().unwrap_or_else(PoisonError::into_inner);
             let renewal = slot.get_or_insert_with(|| {
                 let (keys, key) = (self.keys.clone(), self.key.clone());
                 async move { keys.may_still_write(&key).await }.boxed()
             });
-            ready!(renewal.poll_unpin(context))?;
+            let outcome = ready!(renewal.poll_unpin(context));
+            *slot = None;
+            outcome?;
         }
         // Also when that happened while the custodian was asked.
         Poll::Ready(if self.key.is_revoked() { Err(Revoked.into()) } else { Ok(()) })

@@ -213,6 +213,14 @@ pub enum WrongAnswer {
     /// Status, headers or document of some other operation.
     #[error("it has the form of another operation's answer")]
     Kind,
+    /// Keys of a listing do not rise.
+    #[error(
+        "it lists keys in another order than that of their bytes, in which a job cannot go on: begin anew, with --restart"
+    )]
+    Order,
+    /// A listing that goes round.
+    #[error("its listing comes to no end")]
+    Endless,
     /// Not an XML document of the expected kind.
     #[error("its document is malformed")]
     Document(#[source] XmlError),

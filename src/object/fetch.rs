@@ -9,7 +9,7 @@ use crate::format::keys::Commitment;
 use crate::format::layout::StoredOffset;
 use crate::format::size;
 use crate::s3::operation::Read;
-use crate::storage::{ResponseStream, StorageError, StorageResponse};
+use crate::storage::{ResponseStream, StorageError, StorageRequest, StorageResponse};
 
 use super::error::{Error, WrongAnswer};
 use super::opened::{Opened, envelope_of};
@@ -53,6 +53,11 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// All `size` bytes of an object.
+    pub(super) fn whole(response: StorageResponse, size: u64) -> Self {
+        Self { headers: response.headers, size, first: 0, length: size, body: response.body }
+    }
+
     /// The object's ETag on the storage server.
     pub(super) fn etag(&self) -> Option<&HeaderValue> {
         self.headers.get(ETAG)
@@ -88,7 +93,31 @@ impl Objects {
         piece: Piece,
         further: &HeaderMap,
     ) -> Result<Fetched, Error> {
-        let mut request = self.request(call, Method::GET, object.bucket, Some(object.key));
+        let request = self.request(call, Method::GET, object.bucket, Some(object.key));
+        self.fetched(call, request, read, piece, further).await
+    }
+
+    /// As [`Self::fetch`], for an answer to a client and nothing else: a replica, which may be behind, will do.
+    pub(super) async fn fetch_to_show(
+        &self,
+        call: &Call,
+        object: Named<'_>,
+        read: &Read,
+        piece: Piece,
+        further: &HeaderMap,
+    ) -> Result<Fetched, Error> {
+        let request = self.request(call, Method::GET, object.bucket, Some(object.key)).or_replica();
+        self.fetched(call, request, read, piece, further).await
+    }
+
+    async fn fetched(
+        &self,
+        call: &Call,
+        mut request: StorageRequest,
+        read: &Read,
+        piece: Piece,
+        further: &HeaderMap,
+    ) -> Result<Fetched, Error> {
         if let Some(version) = &read.version_id {
             request = request.query("versionId", version);
         }
@@ -127,7 +156,8 @@ impl Objects {
         let most = size::largest_footer(length);
         let mut conditions = HeaderMap::new();
         conditions.extend(etag.clone().map(|etag| (IF_MATCH, etag)));
-        let Fetched::Found(stored) = self.fetch(call, object, read, Piece::Last(most), &conditions).await? else {
+        let Fetched::Found(stored) = self.fetch_to_show(call, object, read, Piece::Last(most), &conditions).await?
+        else {
             return Err(WrongAnswer::Range.into());
         };
         if !stored.belongs_to(&opened.commitment, length) {

@@ -26,7 +26,7 @@ use super::tails::Known;
 use super::{Call, Named, Objects};
 
 /// Stored objects up to this size are verified whole before the answer begins.
-const IN_MEMORY: u64 = 128 << 10;
+pub(super) const IN_MEMORY: u64 = 128 << 10;
 const _: () = assert!(IN_MEMORY >= size::stored(size::SEGMENT));
 
 /// How often a read begins anew because the object was overwritten between two requests.
@@ -65,8 +65,8 @@ impl Reading<'_> {
             Fetched::NotModified(headers) => return Ok(self.not_modified(&headers)),
             Fetched::Unsatisfiable => return Err(WrongAnswer::Range.into()),
         };
-        if self.is_listed(&stored.headers, stored.size).await? {
-            return Ok(self.unencrypted_whole(stored));
+        if let Some(entry) = self.is_listed(&stored.headers, stored.size).await? {
+            return self.unencrypted_whole(stored, &entry).await;
         }
         let opened = self.open(&stored.headers).await?;
         match opened.layout {
@@ -77,11 +77,12 @@ impl Reading<'_> {
         }
     }
 
-    async fn whole_in_memory(&self, stored: Stored, opened: Opened) -> Result<Answer, Error> {
+    async fn whole_in_memory(&self, stored: Stored, mut opened: Opened) -> Result<Answer, Error> {
         let (storage, (size, etag)) = (stored.headers.clone(), stored.size_and_etag());
         let opener = SingleOpener::new(Arc::clone(&opened.dek), size).ok_or(Error::NotAuthentic)?;
         let (_, bytes) = stored.collect(size).await?;
         let (plaintext, tail) = open_in_memory(opener, bytes)?;
+        opened.may_be_given().await?;
         let known = Known::new(opened.commitment, etag, &tail, tail.single_map()?);
         let headers = self.headers(&storage, &opened, &About::new(&known, Given::Whole));
         self.remember(known);
@@ -99,7 +100,7 @@ impl Reading<'_> {
         Ok(streamed(StatusCode::OK, headers, stored, Opener::Single(opener), opened, length))
     }
 
-    async fn whole_multipart(&self, stored: Stored, opened: Opened) -> Result<Answer, Error> {
+    async fn whole_multipart(&self, stored: Stored, mut opened: Opened) -> Result<Answer, Error> {
         let remembered = self.remembered();
         let known = match remembered.filter(|known| stored.belongs_to(&known.commitment, known.map.length())) {
             Some(known) => known,
@@ -109,6 +110,7 @@ impl Reading<'_> {
                 known
             }
         };
+        opened.may_be_given().await?;
         let about = About::new(&known, Given::Whole);
         let headers = self.headers(&stored.headers, &opened, &about);
         let opener = RangeOpener::new(&opened.dek, Arc::clone(&known.map), &known.map.plan_all());

@@ -41,7 +41,7 @@ impl Reading<'_> {
             Fetched::NotModified(headers) => return Ok(self.not_modified(&headers)),
             Fetched::Unsatisfiable => return self.head_of_empty(wanted).await,
         };
-        let opened = self.open(&stored.headers).await?;
+        let mut opened = self.open(&stored.headers).await?;
         if opened.layout == Layout::Empty {
             check_empty(&stored)?;
             return self.of_empty(&stored.headers, &opened, wanted);
@@ -51,12 +51,14 @@ impl Reading<'_> {
         let (_, bytes) = stored.collect(most).await?;
         let Some(part @ Wanted::Part(_)) = wanted else {
             let tail = Tail::open(&opened.dek, opened.layout, &bytes, place.0)?;
+            opened.may_be_given().await?;
             return self.head_by_tail(&storage, &opened, &tail, wanted);
         };
         let known = match remembered {
             Some(known) => known,
             None => self.layout(&opened, place, &bytes).await?,
         };
+        opened.may_be_given().await?;
         let about = About::new(&known, part.given(&known.map)?);
         Ok(Answer::empty(StatusCode::PARTIAL_CONTENT, self.headers(&storage, &opened, &about)))
     }

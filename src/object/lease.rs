@@ -16,6 +16,7 @@ use crate::custody::wrapped::WrappedKey;
 use crate::names::KekName;
 
 use super::answer::ReadFailure;
+use super::error::Error;
 use super::plaintext::UploadError;
 
 type Renewal = BoxFuture<'static, Result<ReadingKey, BranchKeyError>>;
@@ -50,6 +51,15 @@ impl From<LeaseLost> for ReadFailure {
         match lost {
             LeaseLost::Revoked(revoked) => Self::Revoked(revoked),
             LeaseLost::NotRenewed(error) => Self::Lease(error),
+        }
+    }
+}
+
+impl From<LeaseLost> for Error {
+    fn from(lost: LeaseLost) -> Self {
+        match lost {
+            LeaseLost::Revoked(revoked) => Self::Revoked(revoked),
+            LeaseLost::NotRenewed(error) => Self::Key(error),
         }
     }
 }

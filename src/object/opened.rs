@@ -29,6 +29,14 @@ pub(super) struct Opened {
     pub(super) lease: Lease,
 }
 
+impl Opened {
+    /// Waits until what was decrypted may be given out: the branch key may have been revoked, or its lease have ended, while bytes
+    /// of the object were waited for.
+    pub(super) async fn may_be_given(&mut self) -> Result<(), Error> {
+        Ok(self.lease.good().await?)
+    }
+}
+
 /// The envelope in the headers of a storage server's answer.
 pub(super) fn envelope_of(headers: &HeaderMap) -> Result<Unverified, Error> {
     let mut values = headers.get_all(envelope::HEADER).iter();

@@ -102,7 +102,7 @@ impl Objects {
             return Ok((response, verified));
         }
         let (bytes, verified) = plaintext.collect(usize::try_from(IN_MEMORY).unwrap_or(usize::MAX)).await?;
-        let key = if key.is_ended() {
+        let key = if !key.is_usable() && !key.is_revoked() {
             // While the body came; the custodian is asked again.
             self.keys.for_writing(key.kek(), Purpose::Object, object.bucket.name, call.who.caller(), length).await?
         } else {

@@ -2,8 +2,7 @@
 
 use http::HeaderMap;
 
-use crate::names::LogicalBucket;
-use crate::s3::customer_key::CustomerKeys;
+use crate::names::{KekName, KekVersion, LogicalBucket};
 use crate::s3::operation::{ObjectOperation, Operation, Read};
 use crate::s3::target::ObjectKey;
 use crate::s3::xml::StoredEntry;
@@ -25,7 +24,46 @@ pub struct Readable<'a> {
     pub version: Option<&'a str>,
 }
 
+/// What an object's envelope says of its KEK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeBack {
+    /// The KEK.
+    pub kek: KekName,
+    /// The version that its copy of the branch key is under, which nobody has authenticated: a rewrap may replace the copy.
+    pub version: KekVersion,
+    /// Whether it was opened: then it is the envelope of this object, under a branch key of that KEK. Otherwise all of this is the storage
+    /// server's word.
+    pub opened: bool,
+}
+
+/// Whether what an answer gives was encrypted, and is authentic; else it is what the manifest of a bucket lists that is being migrated.
+pub fn is_encrypted(answer: &Answer) -> bool {
+    // No answer about an object without an envelope has this, and jobs give no customer keys.
+    answer.headers.contains_key("x-amz-server-side-encryption")
+}
+
 impl Objects {
+    /// The envelope, from the answer to a HEAD; `None` where there is none. It is opened if it is under `kek` and needs no customer key.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn envelope_back(
+        &self,
+        who: &Authenticated,
+        object: Readable<'_>,
+        kek: &KekName,
+    ) -> Result<Option<EnvelopeBack>, Error> {
+        let (call, named, _) = self.reading_of(who, object, ObjectOperation::HeadObject)?;
+        let head = self.stored_head(object.bucket, object.key, object.version).await?;
+        let Some(envelope) = stored_envelope(&head)? else { return Ok(None) };
+        let (found, version) = (envelope.branch().kek.clone(), envelope.branch().version);
+        let is_to_open = found == *kek && !envelope.needs_customer_key();
+        if is_to_open {
+            self.open(&call, named, &head.headers).await?;
+        }
+        Ok(Some(EnvelopeBack { kek: found, version, opened: is_to_open }))
+    }
+
     /// GetObject: what the answer's body gives is authentic, and whole if it ends without an error.
     ///
     /// # Errors
@@ -65,20 +103,8 @@ impl Objects {
         let operation = Operation::Object(bucket.clone(), key.clone(), operation(read.clone()));
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-checksum-mode", http::HeaderValue::from_static("ENABLED"));
-        let call = Call { who: who.clone(), operation, headers, customer_keys: CustomerKeys::default() };
+        let call = Call::new(who.clone(), operation, headers);
         Ok((call, Named { bucket: self.bucket_named(bucket)?, key }, read))
-    }
-
-    /// Whether proxies may serve this object as it is stored, because its bucket is being migrated and it has no envelope.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn is_unencrypted_yet(&self, object: Readable<'_>) -> Result<bool, Error> {
-        if !Self::migrates(self.bucket_named(object.bucket)?) {
-            return Ok(false);
-        }
-        let head = self.stored_head(object.bucket, object.key, object.version).await?;
-        Ok(stored_envelope(&head)?.is_none())
     }
 
     /// Whether the storage server still lists what it listed.

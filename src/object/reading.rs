@@ -64,19 +64,22 @@ impl<'a> Reading<'a> {
 
     /// Stored bytes, on the client's conditions.
     pub(super) async fn fetch(&self, piece: Piece) -> Result<Fetched, Error> {
-        self.objects.fetch(self.call, self.object, self.read, piece, &self.conditions).await
+        self.objects.fetch_to_show(self.call, self.object, self.read, piece, &self.conditions).await
     }
 
     /// Stored bytes of the object with that ETag, on no other condition.
     pub(super) async fn fetch_same(&self, piece: Piece, etag: Option<&HeaderValue>) -> Result<Fetched, Error> {
         let conditions = etag.map(|etag| (IF_MATCH, etag.clone())).into_iter().collect();
-        self.objects.fetch(self.call, self.object, self.read, piece, &conditions).await
+        self.objects.fetch_to_show(self.call, self.object, self.read, piece, &conditions).await
     }
 
     /// Opens what the storage server's headers say of the object, unless its ETag is known for another object's.
     pub(super) async fn open(&self, storage: &HeaderMap) -> Result<Opened, Error> {
         let opened = self.objects.open(self.call, self.object, storage).await?;
         self.objects.tails.check(self.object, self.version(), storage.get(ETAG), &opened.commitment)?;
+        if self.version().is_none() {
+            self.objects.settle(self.object.bucket, self.object.key.as_str());
+        }
         Ok(opened)
     }
 

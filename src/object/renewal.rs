@@ -23,7 +23,6 @@ use crate::format::envelope::Layout;
 use crate::format::metadata::Metadata;
 use crate::names::{KekName, LogicalBucket, WriterDomain};
 use crate::s3::copy_source::CopySource;
-use crate::s3::customer_key::CustomerKeys;
 use crate::s3::operation::{ObjectOperation, Operation};
 use crate::s3::target::ObjectKey;
 
@@ -193,7 +192,7 @@ pub(super) fn at_once() -> ObjectOperation {
 /// A request about `object` with these headers, as if a client made it.
 pub(super) fn call(who: &Authenticated, object: Named<'_>, operation: ObjectOperation, headers: HeaderMap) -> Call {
     let operation = Operation::Object(object.bucket.name.clone(), object.key.clone(), operation);
-    Call { who: who.clone(), operation, headers, customer_keys: CustomerKeys::default() }
+    Call::new(who.clone(), operation, headers)
 }
 
 fn place(bucket: &LogicalBucket, key: &ObjectKey, version: Option<&str>) -> CopySource {

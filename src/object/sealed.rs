@@ -16,7 +16,6 @@ use crate::format::envelope::{self, Binding, Layout, Malformed, Unverified, Wrap
 use crate::format::keys::Dek;
 use crate::format::metadata::Metadata;
 use crate::names::{LogicalBucket, Principal, Purpose};
-use crate::s3::customer_key::CustomerKeys;
 use crate::s3::operation::{BucketOperation, Operation};
 
 use super::access::Authenticated;
@@ -38,7 +37,7 @@ fn own_call(bucket: &LogicalBucket) -> Call {
     let principal = Principal::new("claviger").expect("a legal principal");
     let who = Authenticated::program(Caller { principal, reason: Reason::Maintenance });
     let operation = Operation::Bucket(bucket.clone(), BucketOperation::HeadBucket);
-    Call { who, operation, headers: HeaderMap::new(), customer_keys: CustomerKeys::default() }
+    Call::new(who, operation, HeaderMap::new())
 }
 
 impl Objects {

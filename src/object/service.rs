@@ -5,8 +5,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::format::ciphertext::CipherBytes;
+use crate::names::LogicalBucket;
 use crate::s3::checksum::{Algorithm, Hasher};
-use crate::s3::operation::{ListBuckets, clean_response_headers};
+use crate::s3::operation::clean_response_headers;
 use crate::s3::xml::{BucketList, bucket_location, location_constraint, location_xml};
 use crate::storage::{StorageBody, StorageRequest};
 
@@ -30,8 +31,35 @@ pub(super) fn content_md5(document: &[u8]) -> HeaderValue {
 }
 
 impl Objects {
-    pub(super) async fn list_buckets(&self, call: &Call, asked: &ListBuckets) -> Result<Answer, Error> {
-        // The names that clients see are others than the storage server's, so pages are cut here.
+    /// The buckets that the storage server lists to us and that the configuration has a rule for, by their names for clients.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn stored_buckets(&self) -> Result<Vec<LogicalBucket>, Error> {
+        let (mut names, mut after, mut bytes_left) = (Vec::new(), None::<String>, MAX_BUCKET_LIST);
+        loop {
+            let mut request = StorageRequest::new(Method::GET);
+            if let Some(token) = &after {
+                request = request.query("continuation-token", token);
+            }
+            let document = self.storage.send(request, None).await?.checked().await?.collect(bytes_left).await?;
+            bytes_left -= document.len();
+            let page = BucketList::parse(&document).map_err(WrongAnswer::Document)?;
+            let progress = !page.buckets.is_empty() && page.continuation != after;
+            names.extend(page.buckets.iter().filter_map(|bucket| self.buckets.logical_name(&bucket.name)));
+            match page.continuation {
+                Some(token) if progress => after = Some(token),
+                _ => break,
+            }
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// The storage server's buckets that the client may see, by their names for clients, sorted; and the headers of its answer.
+    pub(super) async fn buckets_of(&self, call: &Call) -> Result<(HeaderMap, BucketList), Error> {
+        // The names that clients see are others than the storage server's, so that its pages are of no use to them.
         let mut all = BucketList::default();
         let mut after: Option<String> = None;
         let mut headers = HeaderMap::new();
@@ -57,9 +85,7 @@ impl Objects {
                 _ => break,
             }
         }
-        let list = all.renamed(|physical| self.may_see(call, physical));
-        let list = list.page(asked.prefix.as_deref(), asked.continuation_token.as_deref(), asked.max_buckets);
-        Ok(Answer::xml(StatusCode::OK, headers, list.to_xml(asked.prefix.as_deref())))
+        Ok((headers, all.renamed(|physical| self.may_see(call, physical))))
     }
 
     pub(super) async fn create_bucket(&self, call: &Call, bucket: Bucket<'_>, upload: Upload) -> Result<Answer, Error> {

@@ -55,6 +55,8 @@ pub(super) struct SourceRead {
 
 /// A source whose end was read.
 pub(super) struct Source<'a> {
+    /// Where it lies.
+    pub(super) at: &'a Objects,
     pub(super) named: Named<'a>,
     /// The call as a GET of the source.
     call: Call,
@@ -99,6 +101,11 @@ impl Source<'_> {
     /// Whether it goes by that name.
     pub(super) fn is(&self, object: Named<'_>) -> bool {
         self.named.bucket.name == object.bucket.name && self.named.key == object.key
+    }
+
+    /// Whether it lies on that storage server.
+    pub(super) fn lies_at(&self, objects: &Objects) -> bool {
+        std::ptr::eq(self.at, objects)
     }
 
     /// The call as a GET of it.
@@ -189,6 +196,9 @@ impl Objects {
         let opened = self.open_with(&call, written, &stored.headers, customer_key).await?;
         let writer = envelope_of(&stored.headers)?.branch().writer.clone();
         self.tails.check(named, read.version_id.as_deref(), stored.etag(), &opened.commitment)?;
+        if read.version_id.is_none() && written.bucket.name == named.bucket.name && written.key == named.key {
+            self.settle(named.bucket, named.key.as_str());
+        }
         let (headers, size) = (stored.headers.clone(), stored.size);
         let (tail, end) = if opened.layout == Layout::Empty {
             if size != 0 {
@@ -200,7 +210,7 @@ impl Objects {
             let tail = tail_of(&opened, &bytes, size)?;
             (Some(tail), (first, bytes))
         };
-        Ok(Source { named, call, read, headers, size, opened, writer, tail, end })
+        Ok(Source { at: self, named, call, read, headers, size, opened, writer, tail, end })
     }
 
     /// `None`: there are no such bytes.

@@ -5,6 +5,9 @@
 //!
 //! **Invariant:** what is read here is the storage server's word. Whoever reads it bounds it, and opens it with a key.
 
+pub mod branches;
+mod entries;
+
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -18,9 +21,11 @@ use crate::custody::wrapped::{WRAPPED_MAX, WrappedKey};
 use crate::format::ciphertext::CipherBytes;
 use crate::names::{BranchId, KekName, KekVersion};
 use crate::s3::xml::{ListedPage, MOST_DELETES, all_deleted, delete_xml, listed_keys, listed_page};
-use crate::storage::{ResponseStream, Storage, StorageBody, StorageError, StorageRequest, StorageResponse};
+use crate::storage::{Garbage, ResponseStream, Storage, StorageBody, StorageError, StorageRequest, StorageResponse};
 
 use super::service::content_md5;
+
+pub use entries::EntryPage;
 
 /// Names the layout of an entry of the directory.
 const ENTRY_LABEL: &str = "claviger/1 branch key";
@@ -53,8 +58,8 @@ pub enum StateError {
     /// A listing without order, with which nobody can tell where the next page begins.
     #[error("the state bucket's listing is not in order")]
     Order,
-    /// More names than any upload has.
-    #[error("the state bucket has more names of one upload than there can be")]
+    /// More names than any upload or branch key has.
+    #[error("the state bucket has more names of one upload or branch key than there can be")]
     TooMany,
     /// Something else than what was written.
     #[error("an entry of the state bucket is empty or too long")]
@@ -94,15 +99,15 @@ impl StateBucket {
         // What is stored here was wrapped by the custodian.
         let body = StorageBody::Replayable(CipherBytes::assume_ciphertext(Bytes::copy_from_slice(bytes)));
         let request = StorageRequest::object(Method::PUT, &self.name, key).body(body);
-        let request = request.header(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        let request = request.header(IF_NONE_MATCH, HeaderValue::from_static("*")).replay_safe();
         match self.storage.send(request, None).await?.checked().await {
             Ok(_) => Ok(()),
             // An earlier attempt of ours may have succeeded without our knowing.
             Err(StorageError::Refused(refusal)) if refusal.status == StatusCode::PRECONDITION_FAILED => {
-                if self.read(key, ENTRY_MAX).await?.is_some_and(|there| there == bytes) {
-                    Ok(())
-                } else {
-                    Err(StateError::Occupied)
+                match self.read(key, ENTRY_MAX).await {
+                    Ok(Some(there)) if there == bytes => Ok(()),
+                    Ok(_) | Err(StateError::Entry) => Err(StateError::Occupied),
+                    Err(error) => Err(error),
                 }
             }
             Err(error) => Err(error.into()),
@@ -148,14 +153,27 @@ impl StateBucket {
     }
 
     async fn get(&self, key: &str) -> Result<Option<StorageResponse>, StateError> {
-        let response = self.storage.send(StorageRequest::object(Method::GET, &self.name, key), None).await?;
+        self.answer(StorageRequest::object(Method::GET, &self.name, key)).await
+    }
+
+    async fn answer(&self, request: StorageRequest) -> Result<Option<StorageResponse>, StateError> {
+        let response = self.storage.send(request, None).await?;
         if response.status == StatusCode::NOT_FOUND { Ok(None) } else { Ok(Some(response.checked().await?)) }
     }
 
-    /// An entry of at most `limit` bytes; `None` when there is none.
+    /// An entry of at most `limit` bytes; `None` when there is none. What is longer is [`StateError::Entry`], and no server that failed.
     pub(super) async fn read(&self, key: &str, limit: usize) -> Result<Option<Bytes>, StateError> {
-        let Some(response) = self.get(key).await? else { return Ok(None) };
-        Ok(Some(response.collect(limit).await?))
+        self.read_by(StorageRequest::object(Method::GET, &self.name, key), limit).await
+    }
+
+    /// The same, by a request for it.
+    async fn read_by(&self, request: StorageRequest, limit: usize) -> Result<Option<Bytes>, StateError> {
+        let Some(response) = self.answer(request).await? else { return Ok(None) };
+        match response.collect(limit).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StorageError::Garbage(Garbage::TooLarge { .. })) => Err(StateError::Entry),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// An entry of exactly `length` bytes as a stream, whose end the caller checks; `None` when there is none.
@@ -207,7 +225,8 @@ impl StateBucket {
     async fn newest_entry(&self, kek: &KekName, id: BranchId) -> Result<Option<WrappedKey>, StateError> {
         let prefix = branch_prefix(kek, id);
         let request = StorageRequest::bucket(Method::GET, &self.name).query("list-type", "2").query("prefix", &prefix);
-        let response = self.storage.send(request, None).await?;
+        // Entries are never overwritten: an older list has an older wrapping of the same key.
+        let response = self.storage.send(request.or_replica(), None).await?;
         if response.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -227,10 +246,7 @@ impl StateBucket {
         id: BranchId,
         version: KekVersion,
     ) -> Result<Option<WrappedKey>, StateError> {
-        let name = branch_name(kek, id, version);
-        let Some(bytes) = self.read(&name, ENTRY_MAX).await? else { return Ok(None) };
-        let wrapped = read_entry(&bytes, id).unwrap_or_else(|| bytes.to_vec());
-        WrappedKey::new(version, wrapped).map(Some).map_err(|_| StateError::Entry)
+        Ok(self.whole_branch_entry(kek, id, version).await?.map(|(_, wrapped)| wrapped))
     }
 
     /// Adds an entry to the directory. One that is there stays, whatever it is: whoever needs to know reads it back.
@@ -277,8 +293,8 @@ fn entry_bytes(context: &[u8], wrapped: &[u8]) -> Vec<u8> {
     })
 }
 
-/// The wrapped bytes in an entry of the branch key `id`; `None` if it is no such entry.
-fn read_entry(bytes: &[u8], id: BranchId) -> Option<Vec<u8>> {
+/// The context and the wrapped bytes in an entry of the branch key `id`; `None` if it is no such entry.
+fn read_entry(bytes: &[u8], id: BranchId) -> Option<(BranchContext, Vec<u8>)> {
     let read = |d: &mut minicbor::Decoder<'_>| {
         if d.array()? != Some(3) || d.str()? != ENTRY_LABEL {
             return Err(NotCanonical);
@@ -286,7 +302,14 @@ fn read_entry(bytes: &[u8], id: BranchId) -> Option<Vec<u8>> {
         Ok((d.bytes()?.to_vec(), d.bytes()?.to_vec()))
     };
     let (context, wrapped) = cbor::parse(bytes, read, |(context, wrapped)| entry_bytes(context, wrapped)).ok()?;
-    BranchContext::parse(&context).ok().filter(|context| context.id == id).map(|_| wrapped)
+    let context = BranchContext::parse(&context).ok().filter(|context| context.id == id)?;
+    Some((context, wrapped))
+}
+
+/// Branch key and version in `ID/vN`, an entry's name below its KEK's folder.
+fn read_name(name: &str) -> Option<(BranchId, KekVersion)> {
+    let (id, version) = name.split_once('/')?;
+    Some((BranchId::parse(id)?, version_of(version)?))
 }
 
 /// The version in `vN`.
@@ -309,9 +332,24 @@ impl Directory for StateBucket {
     fn newest<'a>(
         &'a self,
         kek: &'a KekName,
-        id: BranchId,
+        context: &'a BranchContext,
     ) -> BoxFuture<'a, Result<Option<WrappedKey>, DirectoryError>> {
-        async move { self.newest_entry(kek, id).await.map_err(DirectoryError::new) }.boxed()
+        async move { self.newest_entry(kek, context.id).await.map_err(DirectoryError::new) }.boxed()
+    }
+}
+
+/// What parses as an entry of the directory is of the branch key that its name says, and is written back byte for byte, and so is the name.
+#[doc(hidden)]
+pub fn fuzz_entry(bytes: &[u8]) {
+    let id = BranchId::from_bytes([7; 16]);
+    if let Some((context, wrapped)) = read_entry(bytes, id) {
+        assert_eq!(context.id, id);
+        assert_eq!(entry_bytes(&context.to_bytes(), &wrapped), bytes);
+    }
+    let Ok(name) = std::str::from_utf8(bytes) else { return };
+    if let Some((id, version)) = read_name(name) {
+        let kek = KekName::new("records").expect("legal");
+        assert!(branch_name(&kek, id, version).ends_with(name));
     }
 }
 

@@ -43,6 +43,11 @@ pub struct StoredPage {
 }
 
 impl Objects {
+    /// Whether there is a bucket that clients call `name`.
+    pub(crate) fn has_bucket(&self, name: &LogicalBucket) -> bool {
+        self.buckets.find(name).is_some()
+    }
+
     /// The bucket that clients call `name`.
     ///
     /// # Errors

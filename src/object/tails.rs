@@ -36,6 +36,8 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn new(commitment: Commitment, etag: Option<HeaderValue>, tail: &Tail, map: PartMap) -> Self {
+        // A copy: as it came, it is a part of all that was read from the connection at that time, and would keep that.
+        let etag = etag.map(|etag| HeaderValue::from_bytes(etag.as_bytes()).expect("it is a header's value"));
         Self { commitment, etag, map: Arc::new(map), checksum: tail.checksum().cloned() }
     }
 

@@ -16,17 +16,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::crypto::SigningKey;
+use crate::s3::xml::DeleteEntry;
 use crate::secret::Secret;
+use crate::telemetry::metrics::{Registry, Sample};
 use crate::tlog::log::{Log, Settings};
 use crate::tlog::note::{InvalidNote, Signer, Use, VerifierKey};
 use crate::tlog::storage::{Disk, Storage};
 use crate::tlog::{LogError, OpenError};
 
-pub(super) use entry::{Counted, Counter, Ending, Entry, Record};
+pub(super) use entry::{Copied, Counted, Counter, Ending, Entry, Record};
 
 /// The longest that a request waits for its entry.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -125,6 +128,24 @@ impl AccessLog {
         self.log().close().await.map(drop)
     }
 
+    /// Whether the last entry was written.
+    pub fn is_well(&self) -> bool {
+        !self.suspect.load(Ordering::Relaxed) && self.log().failure().is_none()
+    }
+
+    /// Has it shown how it is.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let log = Arc::downgrade(self);
+        registry.read_gauges("claviger_access_log_well", "Whether the last entry of the access log was written", {
+            let log = log.clone();
+            move || log.upgrade().map(|log| Sample::from(log.is_well()))
+        });
+        let help = "How long the oldest entry of the access log waits for a checkpoint that has it";
+        registry.read_gauges("claviger_access_log_lag_seconds", help, move || {
+            log.upgrade().map(|log| Sample::from(log.log().lag().oldest.unwrap_or_default()))
+        });
+    }
+
     fn log(&self) -> Arc<Log> {
         Arc::clone(&self.log.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -148,6 +169,18 @@ impl AccessLog {
     pub(super) async fn write(&self, record: &Record, entry: Entry) -> Result<(), Unwritten> {
         let written = self.append(record.to_json(entry, self.settings.keys)).await;
         self.unless_optional(written)
+    }
+
+    /// Makes entries durable that say what a DeleteObjects was asked to delete; none for other requests.
+    pub(super) async fn write_deletes(
+        &self,
+        record: &Record,
+        deletes: &[DeleteEntry],
+        status: u16,
+    ) -> Result<(), Unwritten> {
+        let entries = record.deletes_to_json(deletes, status, self.settings.keys);
+        let written = try_join_all(entries.into_iter().map(|entry| self.append(entry))).await;
+        self.unless_optional(written.map(drop))
     }
 
     /// Writes the entry, with nobody waiting for it.

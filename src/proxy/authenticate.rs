@@ -22,12 +22,7 @@ const REASON: &str = "x-claviger-reason";
 impl Front {
     /// Who sent the request, proven by its signature, and what the signature says about the body.
     pub(super) fn authenticate(&self, parts: &Parts) -> Result<(Authenticated, Payload), Fault> {
-        let view = RequestView {
-            method: parts.method.as_str(),
-            raw_path: parts.uri.path(),
-            raw_query: parts.uri.query(),
-            headers: &parts.headers,
-        };
+        let view = RequestView::of(parts);
         let Some(presented) = Presented::parse(&view)? else {
             return Ok((self.nobody(&parts.headers)?, Payload::of_unsigned(&parts.headers)?));
         };

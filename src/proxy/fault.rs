@@ -27,6 +27,7 @@ use crate::s3::operation::OperationError;
 use crate::s3::sigv4::{AuthError, Field, Malformed};
 use crate::s3::target::{QueryError, TargetError};
 use crate::storage::{Refusal, StorageError};
+use crate::telemetry::request_id::RequestId;
 
 use super::access_log::Unwritten;
 
@@ -45,6 +46,8 @@ pub(super) struct Fault {
     pub(super) headers: Box<HeaderMap>,
     /// It is the access log itself that failed.
     pub(super) unlogged: bool,
+    /// What is stored is not what was written.
+    pub(super) alarm: bool,
 }
 
 impl Fault {
@@ -57,13 +60,14 @@ impl Fault {
             retry_after_s: (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S),
             headers: Box::default(),
             unlogged: false,
+            alarm: false,
         }
     }
 
     /// The access log cannot be written, so that nothing is done and nothing is given out.
-    pub(super) fn unlogged(error: &Unwritten, request_id: &str) -> Self {
+    pub(super) fn unlogged(error: &Unwritten, id: RequestId) -> Self {
         let error: &(dyn StdError + 'static) = error;
-        tracing::error!(request_id, error, "the access log cannot be written; the request is refused");
+        tracing::error!(request_id = id.as_str(), error, "the access log cannot be written; the request is refused");
         let message = "The proxy cannot write its access log, and does nothing without. Try again later.";
         Self { unlogged: true, ..Self::new(Code::ServiceUnavailable, message) }
     }
@@ -92,26 +96,27 @@ impl Fault {
     }
 
     /// That to an operation that went to the storage server unsigned, where nothing can be wrong with a signature.
-    pub(super) fn of_unsigned(error: Error, request_id: &str) -> Self {
+    pub(super) fn of_unsigned(error: Error, id: RequestId) -> Self {
         match &error {
             Error::Storage(StorageError::Refused(refusal)) if is_about_proxy(refusal) => {
-                tracing::debug!(request_id, %refusal, "the storage server wants a signature");
+                tracing::debug!(request_id = id.as_str(), %refusal, "the storage server wants a signature");
                 Self::new(Code::AccessDenied, "The storage server does not allow this without a signature.")
             }
-            _ => Self::of(error, request_id),
+            _ => Self::of(error, id),
         }
     }
 
     /// The answer to a failed operation; tells the operator what the client is not told.
-    pub(super) fn of(error: Error, request_id: &str) -> Self {
-        let fault = fault_of(&error);
+    pub(super) fn of(error: Error, id: RequestId) -> Self {
+        let mut fault = fault_of(&error);
         let cause: &(dyn StdError + 'static) = &error;
-        if is_alarm(&error) {
-            tracing::error!(request_id, error = cause, "ALARM: stored data is not what was written");
+        fault.alarm = is_alarm(&error);
+        if fault.alarm {
+            tracing::error!(request_id = id.as_str(), error = cause, "ALARM: stored data is not what was written");
         } else if fault.status.is_server_error() {
-            tracing::warn!(request_id, error = cause, code = %fault.code, "the operation failed");
+            tracing::warn!(request_id = id.as_str(), error = cause, code = %fault.code, "the operation failed");
         } else {
-            tracing::debug!(request_id, error = cause, code = %fault.code, "the operation was refused");
+            tracing::debug!(request_id = id.as_str(), error = cause, code = %fault.code, "the operation was refused");
         }
         fault
     }
@@ -564,10 +569,10 @@ mod tests {
             let status = StatusCode::from_u16(status).expect("a status");
             let code = code.map(str::to_owned);
             let refusal = Refusal { status, code, message: "said".into(), told: Box::default() };
-            let fault = Fault::of_unsigned(Error::Storage(StorageError::Refused(refusal)), "ID");
+            let fault = Fault::of_unsigned(Error::Storage(StorageError::Refused(refusal)), RequestId::random());
             assert_eq!((fault.status.as_u16(), &*fault.code), (403, "AccessDenied"));
         }
-        let fault = Fault::of_unsigned(Error::NoSuchUpload, "ID");
+        let fault = Fault::of_unsigned(Error::NoSuchUpload, RequestId::random());
         assert_eq!(&*fault.code, "NoSuchUpload");
     }
 

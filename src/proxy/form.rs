@@ -40,6 +40,7 @@ use super::access_log::Counted;
 use super::authenticate::authenticated;
 use super::fault::Fault;
 use super::respond::About;
+use super::traced;
 
 use answer::answer_to;
 use body::FileBody;
@@ -96,16 +97,16 @@ impl Front {
         bucket: &LogicalBucket,
         about: &mut About,
     ) -> Result<Answer, Fault> {
-        let total = content_length(&parts.headers).map_err(|error| Fault::of(error, &about.id))?;
+        let total = content_length(&parts.headers).map_err(|error| Fault::of(error, about.id))?;
         let fields = {
-            let _slot = self.strangers.try_acquire().map_err(|_| Fault::slow_down())?;
+            let _place = self.strangers.place(about.address()).ok_or_else(Fault::slow_down)?;
             let reading = timeout(FIELDS_TIMEOUT, fields_of(&mut reader, &mut body));
             reading
                 .await
                 .map_err(|_| Fault::new(Code::RequestTimeout, "The form's fields took too long to come."))??
         };
         let mut headers = fields.headers()?;
-        let (who, policy) = self.authenticate_form(&fields, &headers, about)?;
+        let (who, policy) = traced::in_span("authentication", || self.authenticate_form(&fields, &headers, about))?;
         let key = fields.get("key").filter(|key| !key.is_empty()).ok_or(FormError::Missing("key"))?;
         let key = ObjectKey::new(key)?;
         about.asks("PostObject", bucket, Some(&key));
@@ -116,7 +117,7 @@ impl Front {
         let operation = Operation::parse(&Method::PUT, target, &Query::default(), &mut headers)?;
         let customer_keys = CustomerKeys::take(&mut headers)?;
         if let Some(log) = &self.access_log {
-            log.admit().await.map_err(|error| Fault::unlogged(&error, &about.id))?;
+            log.admit().await.map_err(|error| Fault::unlogged(&error, about.id))?;
         }
         let rest = total.checked_sub(reader.consumed()).ok_or(FormError::Truncated)?;
         let (length, body) = file_of(reader, body, rest).await?;
@@ -124,7 +125,7 @@ impl Front {
             policy.check_length(length)?;
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        let call = Call { who, operation, headers, customer_keys };
+        let call = Call { customer_keys, ..Call::new(who, operation, headers) };
         let stored = self.perform(&call, Upload { body, payload: Payload::Unsigned }, about).await?;
         Ok(answer_to(parts, about, (bucket, &key), fields.success_action(), stored))
     }

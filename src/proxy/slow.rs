@@ -20,6 +20,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::net::BoxError;
+use crate::telemetry::request_id::RequestId;
 
 use super::respond::{self, ResponseBody};
 
@@ -37,7 +38,7 @@ pub(super) fn may_take_long<B>(request: &Request<B>) -> bool {
 }
 
 /// The response of `work`, or one that is kept alive until it is there.
-pub(super) async fn kept_alive(mut work: Work, request_id: &str) -> Response<ResponseBody> {
+pub(super) async fn kept_alive(mut work: Work, id: RequestId) -> Response<ResponseBody> {
     if let Ok(response) = tokio::time::timeout(PATIENCE, &mut work).await {
         return response;
     }
@@ -46,7 +47,7 @@ pub(super) async fn kept_alive(mut work: Work, request_id: &str) -> Response<Res
     let document = async move { Ok(work.await.into_body().collect().await?.to_bytes()) };
     let body = KeptAlive { work: Some(Mutex::new(document.boxed())), pulse, begun: false };
     let mut response = Response::new(body.boxed_unsync());
-    respond::identify(response.headers_mut(), request_id);
+    respond::identify(response.headers_mut(), id);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     response
 }
@@ -114,16 +115,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn quick_answers_are_themselves() {
-        let response = kept_alive(work(PATIENCE / 2, "<Error/>"), "ID").await;
+        let response = kept_alive(work(PATIENCE / 2, "<Error/>"), RequestId::random()).await;
         assert_eq!(response.status(), http::StatusCode::CONFLICT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_ones_are_announced_by_white_space() {
         let document = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error/>";
-        let response = kept_alive(work(PATIENCE * 4, document), "ID").await;
+        let id = RequestId::random();
+        let response = kept_alive(work(PATIENCE * 4, document), id).await;
         assert_eq!(response.status(), http::StatusCode::OK);
-        assert_eq!(response.headers()["x-amz-request-id"], "ID");
+        assert_eq!(response.headers()["x-amz-request-id"], id.as_str());
         let text = response.into_body().collect().await.expect("a document").to_bytes();
         let text = std::str::from_utf8(&text).expect("UTF-8");
         let rest = text.strip_prefix(std::str::from_utf8(DECLARATION).expect("ASCII")).expect("first of all");

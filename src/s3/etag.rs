@@ -57,11 +57,11 @@ fn map_one(etag: &str, map: impl Fn(&str) -> String) -> String {
 fn opaque_part(etag: &str) -> (&str, &str, &str) {
     let etag = etag.trim();
     let (weak, rest) = etag.split_at(if etag.starts_with("W/") { 2 } else { 0 });
-    match rest.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(opaque) if weak.is_empty() => ("\"", opaque, "\""),
-        Some(opaque) => ("W/\"", opaque, "\""),
-        None => (weak, rest, ""),
-    }
+    // Also where there is one quote or more than two: clients take them all off.
+    let open = rest.trim_start_matches('"');
+    let opaque = open.trim_end_matches('"');
+    let (before, after) = (weak.len() + rest.len() - open.len(), etag.len() - open.len() + opaque.len());
+    (etag.get(..before).unwrap_or_default(), opaque, etag.get(after..).unwrap_or_default())
 }
 
 fn entries(list: &str) -> impl Iterator<Item = &str> {
@@ -85,6 +85,11 @@ mod tests {
         assert_eq!(client_from_storage(&format!("\"{MD5}\"")), format!("\"{MD5}-0\""));
         assert_eq!(client_from_storage(MD5), format!("{MD5}-0"));
         assert_eq!(client_from_storage(&format!("W/\"{MD5}\"")), format!("W/\"{MD5}-0\""));
+        for (before, after) in [("\"", ""), ("", "\""), ("\"\"", "\"\""), ("W/\"", "")] {
+            let storage = format!("{before}{MD5}{after}");
+            assert_eq!(client_from_storage(&storage), format!("{before}{MD5}-0{after}"));
+            assert_eq!(storage_from_client(&client_from_storage(&storage)), storage);
+        }
         assert_eq!(client_from_storage(&MD5.to_uppercase()), format!("{}-0", MD5.to_uppercase()));
         for kept in [
             format!("\"{MD5}-7\""),

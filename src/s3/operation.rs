@@ -214,6 +214,18 @@ impl Operation {
         }
     }
 
+    /// The version that it is about, where it names one.
+    pub fn version(&self) -> Option<&str> {
+        let Self::Object(_, _, operation) = self else { return None };
+        match operation {
+            ObjectOperation::GetObject(read) | ObjectOperation::HeadObject(read) => read.version_id.as_deref(),
+            ObjectOperation::GetObjectAttributes(attributes) => attributes.version_id.as_deref(),
+            ObjectOperation::DeleteObject { version_id, .. } => version_id.as_deref(),
+            ObjectOperation::PassThrough(passed) => passed.parameters().get("versionId"),
+            _ => None,
+        }
+    }
+
     /// The object that it copies from.
     pub fn source(&self) -> Option<&CopySource> {
         match self {

@@ -29,6 +29,7 @@ mod verify;
 mod tests;
 
 use http::HeaderMap;
+use http::request::Parts;
 
 pub(crate) use encoding::hex;
 pub use encoding::{uri_encode_path, uri_encode_query};
@@ -68,4 +69,12 @@ pub struct RequestView<'a> {
     pub raw_query: Option<&'a str>,
     /// All headers. HTTP/2 carries the host as `:authority`: the caller puts it in as `host`.
     pub headers: &'a HeaderMap,
+}
+
+impl<'a> RequestView<'a> {
+    /// Those of a request as it came.
+    pub fn of(parts: &'a Parts) -> Self {
+        let (method, uri) = (parts.method.as_str(), &parts.uri);
+        Self { method, raw_path: uri.path(), raw_query: uri.query(), headers: &parts.headers }
+    }
 }

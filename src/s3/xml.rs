@@ -29,7 +29,7 @@ pub use buckets::{BucketEntry, BucketList};
 pub use complete::{AskedPart, LONGEST_COMPLETE, MOST_PARTS, complete_result, copy_part_result, listed_parts};
 pub use configuration::{bucket_location, location_constraint, location_xml};
 pub use copy::{CopyResult, checksum_element, complete_upload_xml, copy_object_result, fields, tags};
-pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, all_deleted, delete_result, delete_xml};
+pub use delete::{DeleteEntry, DeleteRequest, LONGEST_DELETE, MOST_DELETES, all_deleted, delete_xml};
 pub use encryption::{DefaultEncryption, default_encryption, default_encryption_xml};
 pub use listing::{ListedPage, Listing, listed_keys, listed_page, rewrite_listing, sized_entries};
 pub use multipart::{ListedPart, PartsListing, Who, initiated_upload, initiated_upload_xml, rewrite_uploads};

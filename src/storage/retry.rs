@@ -11,19 +11,20 @@ use super::settings::RetrySettings;
 use crate::crypto::random_array;
 
 impl RetrySettings {
-    /// The pause before the next attempt, or none if `outcome` stands: full jitter over an exponentially growing
+    /// The pause before the next attempt at a server with so many addresses, or none if `outcome` stands: full jitter over an exponentially growing
     /// time, and not less than the server asks for (up to the cap).
     pub(super) fn pause_after<B>(
         &self,
         outcome: &Result<Response<B>, StorageError>,
         replay: Replay,
         attempt: u32,
+        addresses: usize,
     ) -> Option<Duration> {
         let worth_it = match outcome {
             Ok(response) => is_passing(response.status(), replay),
             Err(error) => is_replayable(error, replay),
         };
-        if !worth_it || attempt >= self.max_attempts {
+        if !worth_it || attempt as usize >= addresses.max(self.max_attempts as usize) {
             return None;
         }
         let most = self.backoff_base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(self.backoff_cap);
@@ -33,10 +34,13 @@ impl RetrySettings {
 }
 
 fn is_passing(status: StatusCode, replay: Replay) -> bool {
-    let unserved = status == StatusCode::SERVICE_UNAVAILABLE;
-    let failed =
-        matches!(status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
-    unserved || (failed && replay == Replay::Safe)
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => true,
+        StatusCode::INTERNAL_SERVER_ERROR => replay != Replay::Unsafe,
+        // A gateway's word, that does not know what became of it.
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => replay == Replay::Safe,
+        _ => false,
+    }
 }
 
 fn is_replayable(error: &StorageError, replay: Replay) -> bool {
@@ -61,6 +65,17 @@ fn jitter(most: Duration) -> Duration {
     most.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
 }
 
+/// No header of a storage server has us wait longer than our own bound.
+#[doc(hidden)]
+pub fn fuzz_retry_after(value: &http::HeaderValue) {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(RETRY_AFTER, value.clone());
+    let settings = RetrySettings::default();
+    let pause = settings.pause_after(&Ok(response), Replay::Safe, 1, 1).expect("worth another try");
+    assert!(pause <= settings.backoff_cap);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,35 +92,48 @@ mod tests {
     fn only_passing_failures_are_tried_again() {
         let settings = RetrySettings::default();
         for status in [500, 502, 503, 504] {
-            assert!(settings.pause_after(&answer(status, None), Replay::Safe, 1).is_some(), "{status}");
+            assert!(settings.pause_after(&answer(status, None), Replay::Safe, 1, 1).is_some(), "{status}");
         }
         for status in [200, 304, 400, 403, 404, 412, 501] {
-            assert!(settings.pause_after(&answer(status, None), Replay::Safe, 1).is_none(), "{status}");
+            assert!(settings.pause_after(&answer(status, None), Replay::Safe, 1, 1).is_none(), "{status}");
         }
         let silent = Err::<Response<()>, _>(StorageError::Timeout { limit: Duration::from_secs(1) });
-        assert!(settings.pause_after(&silent, Replay::Safe, 2).is_some());
-        assert!(settings.pause_after(&silent, Replay::Safe, 3).is_none(), "attempts are used up");
+        assert!(settings.pause_after(&silent, Replay::Safe, 2, 1).is_some());
+        assert!(settings.pause_after(&silent, Replay::Safe, 3, 1).is_none(), "attempts are used up");
     }
 
     #[test]
     fn what_may_have_been_done_is_not_replayed_when_that_is_unsafe() {
         let settings = RetrySettings::default();
         let silent = Err::<Response<()>, _>(StorageError::Timeout { limit: Duration::from_secs(1) });
-        assert!(settings.pause_after(&silent, Replay::Unsafe, 1).is_none());
-        assert!(settings.pause_after(&answer(500, None), Replay::Unsafe, 1).is_none());
-        assert!(settings.pause_after(&answer(503, None), Replay::Unsafe, 1).is_some());
+        assert!(settings.pause_after(&silent, Replay::Unsafe, 1, 1).is_none());
+        assert!(settings.pause_after(&answer(500, None), Replay::Unsafe, 1, 1).is_none());
+        assert!(settings.pause_after(&answer(503, None), Replay::Unsafe, 1, 1).is_some());
+    }
+
+    #[test]
+    fn a_write_is_replayed_once_it_was_answered_and_not_while_it_may_be_carried_out_yet() {
+        let settings = RetrySettings::default();
+        for status in [500, 503] {
+            assert!(settings.pause_after(&answer(status, None), Replay::Answered, 1, 1).is_some(), "{status}");
+        }
+        for status in [502, 504] {
+            assert!(settings.pause_after(&answer(status, None), Replay::Answered, 1, 1).is_none(), "{status}");
+        }
+        let silent = Err::<Response<()>, _>(StorageError::Timeout { limit: Duration::from_secs(1) });
+        assert!(settings.pause_after(&silent, Replay::Answered, 1, 2).is_none());
     }
 
     #[test]
     fn pauses_grow_to_the_cap_and_heed_the_server_up_to_it() {
         let settings = RetrySettings { max_attempts: 100, ..RetrySettings::default() };
         for attempt in 1..90 {
-            let pause = settings.pause_after(&answer(503, None), Replay::Safe, attempt).expect("retried");
+            let pause = settings.pause_after(&answer(503, None), Replay::Safe, attempt, 1).expect("retried");
             assert!(pause <= settings.backoff_cap);
             assert!(attempt > 1 || pause <= settings.backoff_base);
         }
         let second = Some(Duration::from_secs(1));
-        assert_eq!(settings.pause_after(&answer(503, Some("1")), Replay::Safe, 1), second);
-        assert_eq!(settings.pause_after(&answer(503, Some("3600")), Replay::Safe, 1), Some(settings.backoff_cap));
+        assert_eq!(settings.pause_after(&answer(503, Some("1")), Replay::Safe, 1, 1), second);
+        assert_eq!(settings.pause_after(&answer(503, Some("3600")), Replay::Safe, 1, 1), Some(settings.backoff_cap));
     }
 }

@@ -79,6 +79,12 @@ impl Endpoint {
         &self.scheme
     }
 
+    /// Its host, and its port.
+    pub(super) fn server(&self) -> (&str, u16) {
+        let port = self.authority.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 });
+        (self.authority.host(), port)
+    }
+
     /// Host and port as the `Host` header has them: without the scheme's own port.
     pub(super) fn host_and_port(&self) -> &str {
         let own_port = if self.is_tls() { ":443" } else { ":80" };
@@ -137,6 +143,10 @@ impl Default for RetrySettings {
 pub struct StorageSettings {
     /// The server.
     pub endpoint: Endpoint,
+    /// Further addresses of the same cluster, which has the same objects at each. An earlier one is preferred.
+    pub further_endpoints: Vec<Endpoint>,
+    /// After so long without an answer, a read is sent to a second address too, and the first answer counts; `None`: never.
+    pub hedge_after: Option<Duration>,
     /// The region that signatures name.
     pub region: String,
     /// Path-style or virtual-hosted.
@@ -164,6 +174,8 @@ impl StorageSettings {
     pub fn new(endpoint: Endpoint, region: impl Into<String>) -> Self {
         Self {
             endpoint,
+            further_endpoints: Vec::new(),
+            hedge_after: None,
             region: region.into(),
             addressing: Addressing::default(),
             tls: ClientTls::default(),

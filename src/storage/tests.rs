@@ -395,3 +395,140 @@ async fn credentials_of_a_call_go_before_the_servers_own() {
     let requests = requests.lock().expect("not poisoned");
     assert!(requests[0].0.contains("Credential=OTHER/"));
 }
+
+/// Settings that do not wait long, for the address of each of these servers.
+fn cluster(addresses: &[String]) -> StorageSettings {
+    let mut endpoints =
+        addresses.iter().map(|address| Endpoint::parse(&format!("http://{address}"), false).expect("loopback"));
+    let mut settings = StorageSettings::new(endpoints.next().expect("one"), "us-east-1");
+    settings.further_endpoints = endpoints.collect();
+    (settings.head_timeout, settings.client.connect_timeout) = (LONG, SHORT);
+    settings
+}
+
+fn client(settings: StorageSettings) -> Storage {
+    let secret = SecretBytes::new(b"secret".to_vec()).expect("not empty");
+    Storage::new(settings, Credentials { access_key: "AK".into(), secret, session_token: None }).expect("good settings")
+}
+
+/// A server that answers every request of every connection with that status and body.
+async fn steady(status: &'static str, body: &'static str) -> Scripted {
+    scripted(move |mut stream, _| async move {
+        loop {
+            let head = read_head(&mut stream).await;
+            if head.is_empty() {
+                return;
+            }
+            answer(&mut stream, status, body).await;
+        }
+    })
+    .await
+}
+
+/// An address at which nobody listens.
+async fn nobody() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    listener.local_addr().expect("bound").to_string()
+}
+
+#[tokio::test]
+async fn a_further_address_takes_over_and_is_asked_first_from_then_on() {
+    let there = steady("200 OK", "here").await;
+    let storage = client(cluster(&[nobody().await, there.address.to_string()]));
+    for _ in 0..3 {
+        let answer = storage.send(get(), None).await.expect("answered");
+        assert_eq!(answer.collect(10).await.expect("short"), "here");
+    }
+    assert_eq!(storage.requests(), 4, "the one that is gone was asked once");
+    // An upload of which nothing was taken goes to the next address, too.
+    let fresh = client(cluster(&[nobody().await, steady("403 Forbidden", "").await.address.to_string()]));
+    let answer = fresh.send(put(streaming(3, vec![Ok(3)])), None).await.expect("answered");
+    assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
+async fn an_address_that_fails_is_followed_by_another_and_not_left_alone_for_it() {
+    let (failing, there) = (steady("503 Slow Down", "").await, steady("200 OK", "").await);
+    let storage = client(cluster(&[failing.address.to_string(), there.address.to_string()]));
+    for _ in 0..2 {
+        assert_eq!(storage.send(get(), None).await.expect("answered").status, 200);
+    }
+    assert_eq!(storage.requests(), 4);
+}
+
+#[tokio::test]
+async fn an_address_that_came_back_is_found_without_a_clients_request() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    let second = steady("200 OK", "second").await;
+    let storage = client(cluster(&[address.to_string(), second.address.to_string()]));
+    let asked = async || storage.send(get(), None).await.expect("answered").collect(10).await.expect("short");
+    assert_eq!(asked().await, "second");
+    let listener = tokio::net::TcpListener::bind(address).await.expect("free again");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while !read_head(&mut stream).await.is_empty() {
+                    answer(&mut stream, "200 OK", "first").await;
+                }
+            });
+        }
+    });
+    let mut before = 0;
+    while asked().await != "first" {
+        before += 1;
+        assert!(before < 200, "never found");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(before > 0, "it was looked at after a pause");
+}
+
+#[tokio::test]
+async fn a_slow_read_is_asked_of_a_second_address_and_a_write_is_not() {
+    let stuck = scripted(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let quick = steady("200 OK", "quick").await;
+    let settings = cluster(&[stuck.address.to_string(), quick.address.to_string()]);
+    let storage =
+        client(StorageSettings { hedge_after: Some(Duration::from_millis(20)), head_timeout: SHORT * 3, ..settings });
+    let answer = storage.send(get(), None).await.expect("answered");
+    assert_eq!(answer.collect(10).await.expect("short"), "quick");
+    let before = storage.requests();
+    let outcome = storage.send(put(StorageBody::Replayable(cipher("x"))), None).await;
+    assert!(matches!(outcome, Err(StorageError::Timeout { .. })), "{outcome:?}");
+    assert_eq!(storage.requests(), before + 1, "it may be carried out yet, over what is written next");
+}
+
+#[tokio::test]
+async fn a_replica_answers_what_it_may_and_what_it_has() {
+    let replica = steady("200 OK", "copy").await;
+    let with = async |replica: &Scripted| {
+        client(cluster(&[nobody().await])).with_replica(&client(cluster(&[replica.address.to_string()])))
+    };
+    let storage = with(&replica).await;
+    for _ in 0..2 {
+        let answer = storage.send(get().or_replica(), None).await.expect("answered");
+        assert_eq!(answer.collect(10).await.expect("short"), "copy");
+    }
+    assert!(matches!(storage.send(get(), None).await, Err(StorageError::Unreachable(_))), "not without leave");
+    let write = put(StorageBody::Replayable(cipher("x"))).or_replica();
+    assert!(matches!(storage.send(write, None).await, Err(StorageError::Unreachable(_))), "no write at all");
+    let secret = SecretBytes::new(b"client's".to_vec()).expect("not empty");
+    let own = Credentials { access_key: "CLIENT".into(), secret, session_token: None };
+    let by_own = storage.send(get().or_replica(), Some(&own)).await;
+    assert!(matches!(by_own, Err(StorageError::Unreachable(_))), "not by more than the client's own rights");
+    // What it does not have may be there all the same.
+    let lacking = steady("404 Not Found", "").await;
+    let storage = with(&lacking).await;
+    assert!(matches!(storage.send(get().or_replica(), None).await, Err(StorageError::Unreachable(_))));
+    assert_eq!(lacking.connections(), 1);
+    // The storage server's own answer goes before any replica's.
+    let own = steady("404 Not Found", "").await;
+    let storage =
+        client(cluster(&[own.address.to_string()])).with_replica(&client(cluster(&[replica.address.to_string()])));
+    assert_eq!(storage.send(get().or_replica(), None).await.expect("answered").status, 404);
+}

@@ -99,6 +99,14 @@ impl Handle {
         lock(&self.0).complete
     }
 
+    /// The same upload for another connection, if nothing of it was taken yet.
+    pub(super) fn again(&self) -> Option<Upload> {
+        let state = lock(&self.0);
+        let untouched = state.missing == state.announced && state.last.is_none() && !state.aborted;
+        (untouched && (state.complete || matches!(state.source, Source::Stream(_))))
+            .then(|| Upload(Arc::clone(&self.0)))
+    }
+
     /// Why the source failed, if it did.
     pub(super) fn take_failure(&self) -> Option<BoxError> {
         lock(&self.0).failure.take()

@@ -17,7 +17,7 @@ use super::note::{InvalidNote, Note, Signer, Use, VerifierKey};
 use super::publisher::Publisher;
 use super::reader::Reader;
 use super::recover::{self, OpenError, Recovered};
-use super::shared::{Failure, LogError, Shared};
+use super::shared::{Failure, Lag, LogError, Shared};
 use super::shelf::{JOURNAL, MAX_SEGMENT_LEN};
 use super::storage::{self, Disk, Storage};
 use super::writer::{Append, Command, Receipt, Writer};
@@ -201,6 +201,11 @@ impl Log {
     /// Why the log takes no more entries, if so.
     pub fn failure(&self) -> Option<Failure> {
         self.shared.failure().cloned()
+    }
+
+    /// How far the checkpoints are behind what is durable.
+    pub fn lag(&self) -> Lag {
+        self.shared.lag()
     }
 
     /// The latest signed checkpoint, and each later one.

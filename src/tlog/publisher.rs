@@ -49,13 +49,17 @@ impl Publisher {
             let mut pending = self.shared.wait(self.interval);
             let failed = self.shared.failure().is_some();
             let ends = pending.closing || failed;
-            let Pending { leaves, bytes, segments, waiting, closers, .. } = &mut *pending;
-            let (leaves, waiting) = (std::mem::take(leaves), std::mem::take(waiting));
+            let leaves = pending.take_leaves();
+            let Pending { bytes, segments, waiting, closers, .. } = &mut *pending;
+            let waiting = std::mem::take(waiting);
             let closers = if ends { std::mem::take(closers) } else { Vec::new() };
             let (segments, bytes) = (segments.clone(), std::mem::take(bytes));
             drop(pending);
             self.shared.taken();
             let published = self.publish(&leaves, &segments);
+            if published.is_ok() {
+                self.shared.pending().published();
+            }
             if !ends && published.is_ok() {
                 answer(waiting, &published);
                 if bytes >= BUSY {

@@ -78,6 +78,23 @@ pub(super) struct Pending {
     pub(super) closers: Vec<Reply>,
     /// The publisher is gone, nobody will be answered any more.
     ended: bool,
+    /// Since when the oldest of them waits.
+    since: Option<Instant>,
+    /// What the publisher has taken, and since when the oldest of that waits.
+    publishing: Option<(Instant, usize)>,
+    /// When the last checkpoint was published, by this process.
+    checkpointed: Option<Instant>,
+}
+
+/// How far the checkpoints are behind what is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Durable entries that are in no checkpoint yet.
+    pub entries: usize,
+    /// For how long the oldest of them waits.
+    pub oldest: Option<Duration>,
+    /// How old the last checkpoint is, if this process made it.
+    pub checkpoint_age: Option<Duration>,
 }
 
 impl Pending {
@@ -92,6 +109,30 @@ impl Pending {
     pub(super) fn await_end(&mut self, reply: Reply) {
         if !self.ended {
             self.closers.push(reply);
+        }
+    }
+
+    /// Takes what waits to be published.
+    pub(super) fn take_leaves(&mut self) -> Vec<Leaf> {
+        let leaves = std::mem::take(&mut self.leaves);
+        self.publishing = self.since.take().map(|since| (since, leaves.len()));
+        leaves
+    }
+
+    /// What was taken is in a checkpoint now.
+    pub(super) fn published(&mut self) {
+        if self.publishing.take().is_some() {
+            self.checkpointed = Some(Instant::now());
+        }
+    }
+
+    fn lag(&self) -> Lag {
+        let taken = self.publishing.map_or(0, |(_, count)| count);
+        let oldest = self.publishing.map(|(since, _)| since).or(self.since);
+        Lag {
+            entries: self.leaves.len() + taken,
+            oldest: oldest.map(|since| since.elapsed()),
+            checkpoint_age: self.checkpointed.map(|at| at.elapsed()),
         }
     }
 
@@ -115,8 +156,9 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(checkpoint: SignedCheckpoint, leaves: Vec<Leaf>, segments: Vec<(u64, PathBuf)>) -> Self {
         let bytes = leaves.iter().map(cost).sum();
+        let since = (!leaves.is_empty()).then(Instant::now);
         Self {
-            pending: Mutex::new(Pending { leaves, bytes, segments, ..Pending::default() }),
+            pending: Mutex::new(Pending { leaves, bytes, segments, since, ..Pending::default() }),
             changed: Condvar::new(),
             failure: OnceLock::new(),
             checkpoint: watch::Sender::new(checkpoint),
@@ -126,6 +168,10 @@ impl Shared {
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lag(&self) -> Lag {
+        self.pending().lag()
     }
 
     pub(super) fn failure(&self) -> Option<&Failure> {
@@ -158,6 +204,7 @@ impl Shared {
     pub(super) fn hand_over(&self, leaves: impl Iterator<Item = Leaf>) {
         self.update(|pending| {
             for leaf in leaves {
+                pending.since.get_or_insert_with(Instant::now);
                 pending.bytes += cost(&leaf);
                 pending.leaves.push(leaf);
             }

@@ -86,6 +86,29 @@ pub(super) fn branch_key(text: &str) -> Result<Secret<32>, TransitError> {
     Secret::from_slice(bytes).map_err(|_: InvalidSecret| TransitError::KeyMaterial)
 }
 
+/// Whatever a custodian answers is read or refused; a key that is read has its 32 bytes.
+#[doc(hidden)]
+pub fn fuzz_answer(body: &[u8]) {
+    if let Ok(Envelope { data }) = parse::<Envelope<DataKeyAnswer<'_>>>(body)
+        && let Ok(key) = branch_key(data.plaintext)
+    {
+        assert_eq!(STANDARD.encode(key.expose()), data.plaintext);
+        let _ = super::ciphertext::from_text(data.ciphertext);
+    }
+    if let Ok(Envelope { data }) = parse::<Envelope<PlaintextAnswer<'_>>>(body) {
+        let _ = branch_key(data.plaintext);
+    }
+    if let Ok(Envelope { data }) = parse::<Envelope<CiphertextAnswer<'_>>>(body)
+        && let Ok(wrapped) = super::ciphertext::from_text(data.ciphertext)
+    {
+        assert_eq!(super::ciphertext::to_text(&wrapped), data.ciphertext);
+    }
+    let _ = parse::<TokenAnswer<'_>>(body).map(|answer| answer.auth.lease_duration);
+    let _ = parse::<Envelope<LookUpAnswer>>(body).map(|answer| answer.data.ttl);
+    let _ = error_texts(body);
+    super::branches::fuzz_answer(body);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

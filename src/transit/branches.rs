@@ -1,6 +1,6 @@
 //! Branch keys in the ledger of a custodian of ours: listed, moved to the newest version, confirmed at a site.
 //!
-//! OpenBao and Vault have no ledger: there, these calls are refused ([`CustodyError::Denied`]) or unknown ([`CustodyError::Malformed`]).
+//! OpenBao and Vault have no ledger: there, [`lacks_ledger`] is true of the error of these calls.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,6 +54,12 @@ pub struct LedgerKeys {
 
 /// A branch key with which it did not go well, and why, in the custodian's words.
 pub type Refused = (BranchId, String);
+
+/// Whether a call failed because the custodian is an OpenBao or Vault server. Ours says on each answer that it is ours.
+pub fn lacks_ledger(error: &CustodyError) -> bool {
+    let CustodyError::Malformed(cause) = error else { return false };
+    matches!(cause.downcast_ref(), Some(TransitError::NoLedger))
+}
 
 #[derive(Deserialize)]
 struct ListAnswer {
@@ -177,10 +183,10 @@ impl Transit {
         let path = format!("sys/claviger/keys/{kek}/{what}");
         let deadline = Instant::now() + DEADLINE;
         let call = match body {
-            Some(body) => Call::post(&path, Bytes::from(body.to_string())),
-            None => Call::get(&path),
+            Some(body) => Call::post("branch keys", &path, Bytes::from(body.to_string())),
+            None => Call::get("branch keys", &path),
         };
-        let asked = self.authenticated_call(call.long(), caller, deadline);
+        let asked = self.authenticated_call(call.long().ours_alone(), caller, deadline);
         let answered = tokio::time::timeout_at(deadline, asked).await;
         answered.unwrap_or_else(|_| Err(TransitError::Deadline { limit: DEADLINE }.unreachable()))
     }
@@ -210,4 +216,17 @@ fn refused(failed: Vec<FailedKey>) -> Result<Vec<Refused>, CustodyError> {
 
 fn malformed() -> CustodyError {
     TransitError::Ledger.malformed()
+}
+
+/// As [`fuzz_answer`](super::fuzz_answer), of the ledger.
+pub(super) fn fuzz_answer(body: &[u8]) {
+    if let Ok(Envelope { data: ListAnswer { branches, .. } }) = parse(body) {
+        for key in branches {
+            let id = key.id.clone();
+            assert!(key.read().is_none_or(|key| key.id.to_string() == id));
+        }
+    }
+    if let Ok(Envelope { data: MovedAnswer { failed, .. } }) = parse(body) {
+        let _ = refused(failed);
+    }
 }

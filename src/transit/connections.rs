@@ -1,19 +1,21 @@
 //! The HTTP client, made anew when a certificate or CA file changes: certificates are replaced while a proxy runs.
 //!
-//! **Invariant:** after a change no further request goes out under the old certificate, over kept connections neither. Files
-//! that do not do change nothing.
+//! **Invariant:** after a change no further request goes out under the old certificate, over kept connections neither, nor under one
+//! whose time is over. Files that do not do change nothing.
 
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::net::client::{ClientSettings, HttpClient};
-use crate::net::tls::{ClientTls, TlsError, client_config};
+use crate::net::stamp::Stamp;
+use crate::net::tls::{ClientTls, Lifetime, TlsError, client_config, own_certificate};
 
+use super::error::TransitError;
 use super::settings::{SettingsError, TransitSettings};
 
 /// The files are looked at at most this often.
@@ -30,6 +32,8 @@ pub(super) struct Connections {
 
 struct State {
     client: Client,
+    /// When our certificate is no longer valid.
+    ends: Option<OffsetDateTime>,
     /// How often the client was made anew.
     generation: u64,
     files: Vec<Stamp>,
@@ -37,31 +41,25 @@ struct State {
     failing: bool,
 }
 
-/// By what it is seen that a file changed: when, how long, and which file (the inode), as it may be replaced by a rename.
-type Stamp = Option<(SystemTime, u64, u64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
 fn stamps(tls: &ClientTls) -> Vec<Stamp> {
     let identity = tls.identity.iter().flat_map(|identity| [&identity.certificates, &identity.key]);
-    identity.chain(&tls.ca_file).map(|path| stamp(path)).collect()
+    identity.chain(&tls.ca_file).map(|path| Stamp::of(path)).collect()
 }
 
-fn client(tls: &ClientTls, settings: &ClientSettings) -> Result<Client, TlsError> {
-    Ok(HttpClient::new(client_config(tls)?, settings))
+fn client(tls: &ClientTls, settings: &ClientSettings) -> Result<(Client, Option<OffsetDateTime>), TlsError> {
+    let own = tls.identity.as_ref().map(own_certificate).transpose()?;
+    let ends = own.and_then(|certificate| Lifetime::of(&certificate)).map(|lifetime| lifetime.ends);
+    Ok((HttpClient::new(client_config(tls)?, settings), ends))
 }
 
 impl Connections {
     pub(super) fn new(settings: &TransitSettings) -> Result<Self, SettingsError> {
         let tls = settings.tls.clone();
         // What limits a whole call is the caller's deadline; the pause within a body matters to the watch alone.
-        let settings = ClientSettings { connect_timeout: settings.deadline, ..ClientSettings::default() };
-        let (files, client) = (stamps(&tls), client(&tls, &settings)?);
-        let state = State { client, generation: 0, files, looked: Instant::now(), failing: false };
+        let (connect_timeout, network) = (settings.deadline, settings.network.clone());
+        let settings = ClientSettings { connect_timeout, network, ..ClientSettings::default() };
+        let (files, (client, ends)) = (stamps(&tls), client(&tls, &settings)?);
+        let state = State { client, ends, generation: 0, files, looked: Instant::now(), failing: false };
         Ok(Self { tls, settings, state: Mutex::new(state) })
     }
 
@@ -70,14 +68,30 @@ impl Connections {
         &self.tls
     }
 
-    /// The client of the moment, and its generation.
-    pub(super) fn current(&self) -> (Client, u64) {
+    /// The client of the moment.
+    ///
+    /// # Errors
+    /// [`TransitError::CertificateEnded`]: the custodian would take it for a stranger, and its refusal be taken for one of our client.
+    pub(super) fn current(&self) -> Result<Client, TransitError> {
+        let state = self.looked();
+        match state.ends {
+            Some(ended) if ended < OffsetDateTime::now_utc() => Err(TransitError::CertificateEnded { ended }),
+            _ => Ok(state.client.clone()),
+        }
+    }
+
+    /// How often the client was made anew.
+    pub(super) fn generation(&self) -> u64 {
+        self.looked().generation
+    }
+
+    fn looked(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= LOOK_EVERY {
             state.looked = Instant::now();
             self.look(&mut state);
         }
-        (state.client.clone(), state.generation)
+        state
     }
 
     fn look(&self, state: &mut State) {
@@ -87,9 +101,9 @@ impl Connections {
             return;
         }
         match client(&self.tls, &self.settings) {
-            Ok(client) => {
+            Ok((client, ends)) => {
                 tracing::info!("the certificates for the custodian have changed and are used from now on");
-                *state = State { client, generation: state.generation + 1, files, failing: false, ..*state };
+                *state = State { client, ends, generation: state.generation + 1, files, failing: false, ..*state };
             }
             // Certificate and key are written one after the other, so that this may pass.
             Err(error) if !std::mem::replace(&mut state.failing, true) => {
@@ -113,7 +127,7 @@ mod tests {
         let tls = ClientTls { ca_file: Some(ca.file.clone()), identity: Some(ca.issue("proxy", &["proxy"])) };
         let address = Address::parse("https://localhost:1").expect("legal");
         let connections = Connections::new(&TransitSettings::new(vec![address], tls)).expect("good files");
-        let generation = || connections.current().1;
+        let generation = || connections.generation();
         tokio::time::advance(LOOK_EVERY).await;
         assert_eq!(generation(), 0, "nothing changed");
         ca.issue("proxy", &["proxy", "renewed"]);
@@ -132,5 +146,23 @@ mod tests {
         std::fs::remove_file(folder.path().join("proxy.pem")).expect("removes");
         tokio::time::advance(LOOK_EVERY).await;
         assert_eq!(generation(), 2);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn nothing_goes_out_under_a_certificate_whose_time_is_over_until_it_is_renewed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca = Ca::new(folder.path(), "ca");
+        let ended = OffsetDateTime::now_utc() - time::Duration::minutes(1);
+        let identity = ca.issue_until("proxy", &["proxy"], ended);
+        let tls = ClientTls { ca_file: Some(ca.file.clone()), identity: Some(identity) };
+        let address = Address::parse("https://localhost:1").expect("legal");
+        let connections = Connections::new(&TransitSettings::new(vec![address], tls)).expect("good files");
+        let refused = connections.current().err();
+        assert!(
+            matches!(refused, Some(TransitError::CertificateEnded { ended: when }) if when <= ended),
+            "{refused:?}"
+        );
+        ca.issue("proxy", &["proxy"]);
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(connections.current().is_ok());
     }
 }

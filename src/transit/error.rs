@@ -17,9 +17,18 @@ pub enum TransitError {
     /// What the custodian says of its ledger cannot be read.
     #[error("what the custodian says of its ledger cannot be read")]
     Ledger,
+    /// It is no custodian of ours.
+    #[error("this custodian has no ledger of branch keys: it is an OpenBao or Vault server")]
+    NoLedger,
     /// No response came.
     #[error("the request to the custodian failed")]
     Request(#[from] ClientError),
+    /// Our certificate's time is over: nothing is asked with it, over connections from before neither.
+    #[error("our own certificate for the custodian ended at {ended}: put a new one in its place")]
+    CertificateEnded {
+        /// When.
+        ended: time::OffsetDateTime,
+    },
     /// The response's body did not come, or not as it should.
     #[error("the custodian's answer could not be read")]
     Body(#[from] BodyError),

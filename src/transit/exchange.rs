@@ -13,6 +13,8 @@ use crate::custody::caller::Caller;
 use crate::net::body::BodyError;
 use crate::net::client::{ClientError, ResponseBody};
 use crate::net::tls::ClientTls;
+use crate::telemetry::request_id;
+use crate::telemetry::traces::{self, Span};
 
 use super::answer::error_texts;
 use super::connections::{Client, Connections};
@@ -20,6 +22,7 @@ use super::error::TransitError;
 use super::refusal::{Failed, refusal};
 use super::session::Token;
 use super::settings::{Address, SettingsError, TransitSettings};
+use super::traced;
 
 /// Most bytes of an answer. Those about one key have less than 2 KiB.
 const ANSWER_MAX: usize = 64 << 10;
@@ -30,11 +33,15 @@ const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 /// OpenBao and Vault can be told to refuse requests without it, as a browser cannot be tricked into sending it.
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 const REASON: HeaderName = HeaderName::from_static("x-claviger-reason");
+/// Our custodian puts it on each answer, and no other server does.
+const OURS: HeaderName = HeaderName::from_static("x-claviger-request-id");
 const PRINCIPAL: HeaderName = HeaderName::from_static("x-claviger-principal");
 
 /// A request, before it is known which address gets it.
 #[derive(Clone)]
 pub(super) struct Call<'a> {
+    /// What is asked for, in a few words of ours.
+    pub(super) name: &'static str,
     pub(super) method: Method,
     /// After `/v1/`.
     pub(super) path: &'a str,
@@ -44,15 +51,18 @@ pub(super) struct Call<'a> {
     pub(super) caller: Option<&'a Caller>,
     /// Most bytes of the answer.
     pub(super) answer_max: usize,
+    /// Only a custodian of ours has what is asked for.
+    pub(super) ours_alone: bool,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn post(path: &'a str, body: Bytes) -> Self {
-        Self { method: Method::POST, path, body, token: None, caller: None, answer_max: ANSWER_MAX }
+    pub(super) fn post(name: &'static str, path: &'a str, body: Bytes) -> Self {
+        let (method, token, caller) = (Method::POST, None, None);
+        Self { name, method, path, body, token, caller, answer_max: ANSWER_MAX, ours_alone: false }
     }
 
-    pub(super) fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, ..Self::post(path, Bytes::new()) }
+    pub(super) fn get(name: &'static str, path: &'a str) -> Self {
+        Self { method: Method::GET, ..Self::post(name, path, Bytes::new()) }
     }
 
     /// Whose answer is about many keys.
@@ -60,11 +70,16 @@ impl<'a> Call<'a> {
         Self { answer_max: LONG_ANSWER_MAX, ..self }
     }
 
+    /// Of what OpenBao and Vault do not have.
+    pub(super) fn ours_alone(self) -> Self {
+        Self { ours_alone: true, ..self }
+    }
+
     pub(super) fn with_token(&self, token: &Token) -> Self {
         Self { token: Some(token.header().clone()), ..self.clone() }
     }
 
-    fn request(&self, address: &Address) -> Request<Full<Bytes>> {
+    fn request(&self, address: &Address, span: &Span) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = address.uri(self.path);
@@ -80,6 +95,12 @@ impl<'a> Call<'a> {
             headers.insert(REASON, HeaderValue::from_static(caller.reason.as_str()));
             let principal = HeaderValue::from_str(caller.principal.as_str());
             headers.insert(PRINCIPAL, principal.expect("principals are printable ASCII"));
+        }
+        if let Some(id) = request_id::current() {
+            headers.insert(request_id::HEADER, id.to_header());
+        }
+        if let Some(header) = span.header() {
+            headers.insert(traces::HEADER, header);
         }
         request
     }
@@ -101,7 +122,7 @@ impl Exchange {
 
     /// It changes with our certificates.
     pub(super) fn generation(&self) -> u64 {
-        self.connections.current().1
+        self.connections.generation()
     }
 
     /// Sends `call` to `address`: the body of an answer with status 200, which may be endless.
@@ -111,7 +132,7 @@ impl Exchange {
         call: &Call<'_>,
         limit: Duration,
     ) -> Result<ResponseBody, Failed> {
-        let (head, body) = self.respond(address, call, limit).await.map_err(as_failed)?.into_parts();
+        let (head, body) = self.respond(address, call, limit).await?.into_parts();
         if head.status == StatusCode::OK {
             return Ok(body);
         }
@@ -136,9 +157,12 @@ impl Exchange {
         call: &Call<'_>,
         limit: Duration,
     ) -> Result<Zeroizing<Vec<u8>>, Failed> {
-        let response = self.respond(address, call, limit).await.map_err(as_failed)?;
+        let response = self.respond(address, call, limit).await?;
         let (head, body) = response.into_parts();
         if head.status != StatusCode::OK {
+            if call.ours_alone && is_not_ours(&head) {
+                return Err(Failed::settled(TransitError::NoLedger.malformed()));
+            }
             // A refusal counts even if the words that go with it do not come.
             let texts = collect(body, ANSWER_MAX).await.map(|body| error_texts(&body)).unwrap_or_default();
             return Err(refusal(head.status, &texts));
@@ -161,13 +185,26 @@ impl Exchange {
         address: &Address,
         call: &Call<'_>,
         limit: Duration,
-    ) -> Result<Response<ResponseBody>, ClientError> {
-        let client: Client = self.connections.current().0;
-        match client.request(call.request(address), limit).await {
-            Err(ClientError::Closed(_) | ClientError::Unsent(_)) => client.request(call.request(address), limit).await,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let client: Client = self.connections.current().map_err(|error| Failed::elsewhere(error.unreachable()))?;
+        let settled = match attempt(&client, address, call, limit).await {
+            Err(ClientError::Closed(_) | ClientError::Unsent(_)) => attempt(&client, address, call, limit).await,
             settled => settled,
-        }
+        };
+        settled.map_err(as_failed)
     }
+}
+
+async fn attempt(
+    client: &Client,
+    address: &Address,
+    call: &Call<'_>,
+    limit: Duration,
+) -> Result<Response<ResponseBody>, ClientError> {
+    let span = traced::begin(call, address);
+    let outcome = client.request(call.request(address, &span), limit).await;
+    traced::settled(&span, &outcome);
+    outcome
 }
 
 fn as_failed(error: ClientError) -> Failed {
@@ -177,6 +214,12 @@ fn as_failed(error: ClientError) -> Failed {
             TransitError::Request(error).unreachable()
         }
     })
+}
+
+/// Whether somebody refuses who is no custodian of ours, because he has no such thing or nobody may ask for it.
+fn is_not_ours(head: &http::response::Parts) -> bool {
+    let lacks = matches!(head.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+    lacks && !head.headers.contains_key(OURS)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +19,9 @@ use super::exchange::{Call, Exchange};
 use super::refusal::Failed;
 use super::settings::{Address, SettingsError, TransitSettings};
 
+/// A failure that is older says nothing of now: who is given no requests because of it would never find out.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+
 /// The addresses and the client that asks them.
 pub(super) struct Failover {
     exchange: Exchange,
@@ -29,6 +33,7 @@ struct Candidate {
     address: Address,
     /// So that the log has one line when it fails and one when it is back, not one for each request.
     failing: AtomicBool,
+    failed_last: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Failover {
@@ -41,9 +46,18 @@ impl fmt::Debug for Failover {
 impl Failover {
     pub(super) fn new(settings: &TransitSettings) -> Result<Self, SettingsError> {
         settings.check()?;
-        let candidate = |address: &Address| Candidate { address: address.clone(), failing: AtomicBool::new(false) };
+        let candidate = |address: &Address| Candidate {
+            address: address.clone(),
+            failing: AtomicBool::new(false),
+            failed_last: Mutex::new(None),
+        };
         let candidates = settings.addresses.iter().map(candidate).collect();
         Ok(Self { exchange: Exchange::new(settings)?, candidates, last_good: AtomicUsize::new(0) })
+    }
+
+    /// Whether some address did not fail when it was last asked, or was not asked for a while.
+    pub(super) fn answers(&self) -> bool {
+        self.candidates.iter().any(|candidate| !candidate.fails())
     }
 
     /// How many addresses there are.
@@ -116,10 +130,22 @@ impl Candidate {
     fn failed(&self, error: &CustodyError) {
         // It does answer; it only lags.
         let lags = matches!(error, CustodyError::VersionUnknown);
+        if !lags {
+            *self.failed_last() = Some(Instant::now());
+        }
         if !lags && !self.failing.swap(true, Ordering::Relaxed) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(custodian = %self.address, %error, cause, "the custodian fails; other addresses are tried");
         }
+    }
+
+    fn failed_last(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed_last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fails(&self) -> bool {
+        let lately = || self.failed_last().is_some_and(|last| last.elapsed() < FORGIVEN_AFTER);
+        self.failing.load(Ordering::Relaxed) && lately()
     }
 
     fn answered(&self) {

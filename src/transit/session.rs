@@ -1,7 +1,7 @@
 //! The token that we show the custodian: had by logging in or read from a file, renewed, replaced.
 //!
-//! **Invariant:** attempts are bounded in time whatever the server answers: renewals and look-ups to one per tick of the
-//! [`Keeper`], logins by a growing pause after each failure and by [`TOKEN_AGE_MIN`] after each success.
+//! **Invariant:** attempts are bounded in time whatever the server answers: renewals and look-ups to one per [`TICK_MIN`],
+//! failing ones to one per [`TICK`], logins by a growing pause after each failure and by [`TOKEN_AGE_MIN`] after each success.
 
 mod schedule;
 #[cfg(test)]
@@ -28,6 +28,8 @@ pub(super) use token::Token;
 
 /// How often the token is looked after.
 const TICK: Duration = Duration::from_secs(5);
+/// As [`TICK`], where a renewal is due before.
+const TICK_MIN: Duration = Duration::from_secs(2);
 /// A file is read again at most this often.
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// As [`READ_EVERY`], after the custodian refused what was read last.
@@ -173,6 +175,12 @@ impl<C: TokenCalls> Session<C> {
         }
     }
 
+    /// How long until the token may want care: a tick, or less if its renewal is due before.
+    async fn rest(&self) -> Duration {
+        let tick = between(TICK.mul_f64(0.8), TICK.mul_f64(1.2));
+        self.held.lock().await.schedule.until_renewal().map_or(tick, |due| due.max(TICK_MIN).min(tick))
+    }
+
     /// What is to be done about the token now. Asking counts as an attempt.
     async fn due(&self) -> Option<(Arc<Token>, Care)> {
         let mut held = self.held.lock().await;
@@ -189,11 +197,11 @@ impl<C: TokenCalls> Session<C> {
         Some((token, care))
     }
 
-    /// Logs in while `token` still serves.
+    /// Logs in while `token` still serves, unless that is young.
     async fn replace(&self, token: &Token) {
         {
             let mut held = self.held.lock().await;
-            if !held.holds(token) || held.begin_login().is_err() {
+            if !held.holds(token) || held.taken.elapsed() < TOKEN_AGE_MIN || held.begin_login().is_err() {
                 return;
             }
         }
@@ -279,7 +287,8 @@ impl Keeper {
     pub(super) fn start<C: TokenCalls>(session: Arc<Session<C>>) -> Self {
         Self(tokio::spawn(async move {
             loop {
-                tokio::time::sleep(between(TICK.mul_f64(0.8), TICK.mul_f64(1.2))).await;
+                let rest = session.rest().await;
+                tokio::time::sleep(rest).await;
                 session.tend().await;
             }
         }))

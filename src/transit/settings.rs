@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
+use crate::net::network::ClientNetwork;
 use crate::net::tls::{ClientTls, TlsError};
 
 /// Most addresses of one custodian.
@@ -86,6 +87,12 @@ impl Address {
     /// Whether what is said to it is encrypted.
     pub fn is_tls(&self) -> bool {
         self.scheme == Scheme::HTTPS
+    }
+
+    /// Its host, and its port.
+    pub(super) fn server(&self) -> (&str, u16) {
+        let port = self.authority.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 });
+        (self.authority.host(), port)
     }
 
     /// `path` after `/v1/`, of names that need no escaping.
@@ -166,6 +173,8 @@ pub struct TransitSettings {
     pub watch: bool,
     /// How long leased keys work on without it; `None` for as long as a lease for reading.
     pub watch_grace: Option<Duration>,
+    /// Where the servers are.
+    pub network: ClientNetwork,
 }
 
 impl TransitSettings {
@@ -179,6 +188,7 @@ impl TransitSettings {
             deadline: Duration::from_secs(2),
             watch: false,
             watch_grace: None,
+            network: ClientNetwork::default(),
         }
     }
 

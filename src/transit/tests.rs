@@ -205,6 +205,34 @@ async fn each_refusal_has_its_error() {
 }
 
 #[tokio::test]
+async fn only_a_server_that_does_not_say_that_it_is_ours_has_no_ledger() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (status, is_ours, lacks) in [
+        (403, false, true),
+        (404, false, true),
+        (405, false, true),
+        (403, true, false),
+        (404, true, false),
+        (500, false, false),
+    ] {
+        let server = Server::start(move |_| {
+            let mut refusal = refusing(status, "permission denied");
+            if is_ours {
+                refusal.headers_mut().insert("x-claviger-request-id", http::HeaderValue::from_static("1"));
+            }
+            refusal
+        })
+        .await;
+        let transit = client(folder.path(), &[server.port], Duration::from_secs(10));
+        let error = transit.census(&kek(), &caller()).await.expect_err("refused");
+        assert_eq!(branches::lacks_ledger(&error), lacks, "{status}, {is_ours}: {error:?}");
+        // What every Transit server has is refused for other reasons.
+        let error = transit.rewrap(&kek(), &context(), &wrapped(), &caller()).await.expect_err("refused");
+        assert!(!branches::lacks_ledger(&error), "{status}, {is_ours}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_what_was_asked_for_is_malformed() {
     let data = |data: Value| answer(200, &json!({"data": data}));
     let zeros = "A".repeat(43) + "=";

@@ -45,7 +45,7 @@ impl TokenApi {
     async fn request_login(&self) -> Result<Grant, CustodyError> {
         let Some((mount, role)) = &self.login else { return Err(TransitError::NoToken.unreachable()) };
         let body = serde_json::to_vec(&LoginRequest { name: role.as_deref() }).expect("a text serializes");
-        let body = self.call(&Call::post(&format!("{}/login", mount.as_str()), body.into())).await?;
+        let body = self.call(&Call::post("login", &format!("{}/login", mount.as_str()), body.into())).await?;
         let TokenAnswer { auth } = parse(&body)?;
         let token = SecretBytes::new(auth.client_token.as_bytes().to_vec()).map_err(|_| TransitError::Token)?;
         Ok(Grant { token, lease: Lease { seconds: auth.lease_duration, renewable: auth.renewable } })
@@ -59,7 +59,7 @@ impl TokenCalls for TokenApi {
 
     fn renew<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Lease, CustodyError>> {
         Box::pin(async move {
-            let call = Call::post("auth/token/renew-self", Bytes::from_static(b"{}")).with_token(token);
+            let call = Call::post("renew token", "auth/token/renew-self", Bytes::from_static(b"{}")).with_token(token);
             let body = self.call(&call).await?;
             let TokenAnswer { auth } = parse(&body)?;
             Ok(Lease { seconds: auth.lease_duration, renewable: auth.renewable })
@@ -68,7 +68,7 @@ impl TokenCalls for TokenApi {
 
     fn look_up<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Lease, CustodyError>> {
         Box::pin(async move {
-            let body = self.call(&Call::get("auth/token/lookup-self").with_token(token)).await?;
+            let body = self.call(&Call::get("look up token", "auth/token/lookup-self").with_token(token)).await?;
             let Envelope { data }: Envelope<LookUpAnswer> = parse(&body)?;
             Ok(Lease { seconds: data.ttl, renewable: data.renewable })
         })

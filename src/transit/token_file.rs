@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::net::regular;
 use crate::secret::{InvalidSecret, SecretBytes};
 
 /// Most bytes of a token file. Batch tokens have a few hundred.
@@ -50,7 +51,7 @@ pub enum TokenFileError {
 /// [`TokenFileError`] says what is wrong with the file.
 pub fn read(path: &Path) -> Result<SecretBytes, TokenFileError> {
     let failed = |source| TokenFileError::Read { path: path.into(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = regular::open(path).map_err(failed)?;
     refuse_open_to_all(path, &file)?;
     // One buffer of the final size: growing would leave copies behind.
     let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));

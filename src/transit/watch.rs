@@ -10,6 +10,9 @@
 mod lag;
 mod line;
 mod own_names;
+
+#[doc(hidden)]
+pub use line::fuzz_line;
 #[cfg(test)]
 mod tests;
 
@@ -170,7 +173,7 @@ impl Watcher {
     }
 
     async fn request(&self, index: usize) -> Result<ResponseBody, CustodyError> {
-        let (call, limit) = (Call::get(PATH), self.limit);
+        let (call, limit) = (Call::get("watch", PATH), self.limit);
         let Some(session) = &self.session else { return self.failover.open(index, &call, limit).await };
         let token = session.token().await?;
         match self.failover.open(index, &call.with_token(&token), limit).await {

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::answer::{CiphertextAnswer, Envelope, PlaintextAnswer, branch_key, parse};
 use super::error::TransitError;
+use super::exchange::Call;
 use super::{Transit, ciphertext};
 use crate::custody::CustodyError;
 use crate::custody::caller::Caller;
@@ -58,7 +59,7 @@ impl Transit {
     /// Sends `{"context", field: text}`. Both are base64 or a ciphertext's text, which need no escapes.
     async fn call_with(
         &self,
-        verb: &str,
+        verb: &'static str,
         kek: &KekName,
         context: &[u8],
         field: &str,
@@ -72,7 +73,8 @@ impl Transit {
         }
         let path = format!("{}/{verb}/{kek}", self.mount);
         let deadline = Instant::now() + self.deadline;
-        let asked = self.authenticated(&path, Bytes::from_owner(Zeroized(body)), caller, deadline);
+        let call = Call::post(verb, &path, Bytes::from_owner(Zeroized(body)));
+        let asked = self.authenticated_call(call, caller, deadline);
         let answered = tokio::time::timeout_at(deadline, asked).await;
         answered.unwrap_or_else(|_| Err(TransitError::Deadline { limit: self.deadline }.unreachable()))
     }

@@ -35,6 +35,9 @@ origin = "audit.test.claviger"
 [policy]
 file = "policy.cedar"
 
+[keys]
+insecure_retire_wait_s = 0
+
 [approvals]
 required = 2
 """

@@ -318,7 +318,7 @@ CONFIGURATION = [
     post("trim above encryption", "keys/conf/trim", {"min_available_version": 4}),
     post("trim without a number", "keys/conf/trim", {}),
     post("trim to a word", "keys/conf/trim", {"min_available_version": "new"}),
-    post("lower decryption to 1", "keys/conf/config", {"min_decryption_version": 1}),
+    post("lower decryption to 1", "keys/conf/config", {"min_decryption_version": 1}, gated=True),
     post("what is old opens again", "decrypt/conf", {"ciphertext": Ref("ct")}, opens=HELLO),
     post("raise decryption to 2 again", "keys/conf/config", {"min_decryption_version": 2}, gated=True),
     post("trim to 2", "keys/conf/trim", {"min_available_version": 2}, gated=True),

@@ -97,6 +97,33 @@ async fn each_access_has_its_entries() {
 }
 
 #[tokio::test]
+async fn versions_and_what_a_batch_deletes_have_entries() {
+    let (world, log, folder) = world().await;
+    for key in ["one", "two"] {
+        world.s3.put(BUCKET, key, "x").await.ok();
+    }
+    world.s3.ask(Method::HEAD, BUCKET, "one").query("versionId", "null").send().await;
+    world.s3.ask(Method::DELETE, BUCKET, "one").query("versionId", "null").send().await;
+    let document =
+        "<Delete><Object><Key>one</Key></Object><Object><Key>two</Key><VersionId>null</VersionId></Object></Delete>";
+    world.s3.ask(Method::POST, BUCKET, "").query("delete", "").body(document).send().await.ok();
+    let entries = entries(&log, &folder).await;
+    let of = |operation: &str| entries.iter().filter(|entry| entry["operation"] == operation).collect::<Vec<_>>();
+    assert!(of("PutObject").iter().all(|entry| entry.get("version").is_none()));
+    for operation in ["HeadObject", "DeleteObject"] {
+        assert_eq!(
+            (of(operation)[0]["key"].as_str(), of(operation)[0]["version"].as_str()),
+            (Some("one"), Some("null"))
+        );
+    }
+    let [deletes, access] = of("DeleteObjects")[..] else { panic!("two entries") };
+    assert_eq!((&deletes["event"], &access["event"]), (&"deletes".into(), &"access".into()));
+    assert_eq!(deletes["objects"], serde_json::json!([{ "key": "one" }, { "key": "two", "version": "null" }]));
+    assert_eq!(deletes["request_id"], access["request_id"]);
+    assert!(access.get("objects").is_none());
+}
+
+#[tokio::test]
 async fn a_customer_key_is_in_no_entry() {
     let (world, log, folder) = world().await;
     keyed(world.s3.ask(Method::PUT, BUCKET, "object"), &KEY).body("x").send().await.ok();

@@ -38,6 +38,18 @@ async fn a_good_request_is_told_to_continue() {
 }
 
 #[tokio::test]
+async fn who_was_answered_before_sending_an_empty_body_is_not_answered_again_on_that_connection() {
+    let world = World::new().await;
+    let (mut raw, answer) = asked(&world, &world.s3, BUCKET, "", 0, "").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close"), "{answer}");
+    assert!(raw.rest(LONG).await.1, "closed");
+    let (mut raw, _) = asked(&world, &world.s3, BUCKET, "", 1000, "").await;
+    raw.send(noise(1000, 1)).await;
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && !answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_refused_one_is_told_why_and_not_to_continue() {
     let world = World::new().await;
     let stranger = S3 { secret: "wrong".into(), ..world.s3.clone() };

@@ -5,14 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use claviger::custody::keys::Revocation;
+use claviger::custody::keys::{KeyMetrics, Revocation};
+use claviger::custody::lease::LeaseSettings;
+use claviger::telemetry::metrics::{Registry, TextForm};
 use http::Method;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::Semaphore;
 
+use crate::harness::client::Ask;
+use crate::harness::custodian::Failing;
+use crate::harness::proxy::Metrics;
 use crate::harness::verdict::{Verdict, judge};
-use crate::harness::{Answer, BUCKET, Ending, World, noise, until};
+use crate::harness::{Answer, BUCKET, Ending, S3, Setup, World, noise, until};
 
 pub(crate) const SIZE: usize = 2 << 20;
 
@@ -90,6 +95,86 @@ async fn a_revocation_ends_a_running_upload_and_nothing_is_stored() {
     gate.add_permits(10);
     running.await.expect("no panic").fails(503, "ServiceUnavailable");
     assert_eq!(world.store.keys(BUCKET), ["warm"]);
+}
+
+#[tokio::test]
+async fn an_upload_that_outlasts_its_lease_counts_only_if_the_custodian_still_agrees() {
+    for denied in [false, true] {
+        let custodian = Failing::new();
+        let leases = LeaseSettings { write_renew_s: 1, ..LeaseSettings::default() };
+        let world = World::with(Setup { custodian: custodian.clone(), leases, ..Setup::default() }).await;
+        let (gate, running) = writing(&world).await;
+        custodian.denies.store(denied, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        gate.add_permits(10);
+        let answer = running.await.expect("no panic");
+        if denied {
+            answer.fails(403, "AccessDenied");
+            assert_eq!(world.store.keys(BUCKET), ["warm"]);
+        } else {
+            answer.ok();
+            assert_eq!(world.s3.get(BUCKET, "upload").await.ok().body.len(), SIZE);
+        }
+    }
+}
+
+/// How often a branch key for reading was at hand.
+fn leases_taken(metrics: &KeyMetrics) -> Option<String> {
+    let mut registry = Registry::default();
+    metrics.register(&mut registry, || None);
+    let shown = registry.encode(TextForm::Prometheus).expect("writes");
+    shown.lines().find(|line| line.contains("kind=\"read\",outcome=\"hit\"")).map(str::to_owned)
+}
+
+/// What is asked for, and how.
+type Asking = (&'static str, fn(&S3) -> Ask);
+
+/// What is answered only once all of the storage server's answer is there.
+fn answered_at_once() -> [Asking; 5] {
+    [
+        ("GET", |s3| s3.ask(Method::GET, BUCKET, "object")),
+        ("range", |s3| s3.ask(Method::GET, BUCKET, "object").header("range", "bytes=0-9")),
+        ("part", |s3| s3.ask(Method::GET, BUCKET, "object").query("partNumber", "1")),
+        ("HEAD", |s3| s3.ask(Method::HEAD, BUCKET, "object")),
+        ("attributes", |s3| {
+            let ask = s3.ask(Method::GET, BUCKET, "object").query_text("attributes");
+            ask.header("x-amz-object-attributes", "ObjectSize")
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn what_was_waited_for_is_not_given_after_a_revocation() {
+    let first = World::new().await;
+    let put = first.s3.ask(Method::PUT, BUCKET, "object").header("x-amz-meta-name", "told");
+    put.body(noise(300, 1)).send().await.ok();
+    first.s3.put(BUCKET, "warm", "x").await.ok();
+    for (what, ask) in answered_at_once() {
+        for revoked in [true, false] {
+            let metrics = Metrics::default();
+            let counted = metrics.keys.clone();
+            let (proxy, s3) = first.fresh_with(Setup { metrics, ..Setup::default() }).await;
+            s3.get(BUCKET, "warm").await.ok();
+            let gate = Arc::new(Semaphore::new(0));
+            let held = Arc::clone(&gate);
+            first.store.after(move |seen, reply| {
+                if seen.key == "object" {
+                    reply.ending = Ending::WaitAfter(1, Arc::clone(&held));
+                }
+            });
+            let before = leases_taken(&counted);
+            let running = tokio::spawn(ask(&s3).send());
+            until("the key is leased", || leases_taken(&counted) != before).await;
+            if revoked {
+                proxy.keys.revoke(&Revocation::All);
+            }
+            gate.add_permits(10);
+            let answer = running.await.expect("no panic");
+            first.store.honest();
+            let told = answer.headers.contains_key("x-amz-meta-name") || answer.body.starts_with(&noise(300, 1)[..10]);
+            assert_eq!((answer.status == 503, told), (revoked, !revoked && what != "attributes"), "{what}: {answer:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Browser forms: stored like any upload when their policy lets them, and not at all when it does not.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use claviger::crypto::hmac_sha256;
@@ -347,6 +349,29 @@ async fn pages_of_other_origins_may_read_the_answer() {
     assert_eq!(world.store.keys(BUCKET), ["key"]);
 }
 
+/// Who fills a share of them from one address does not keep others from theirs.
+#[tokio::test]
+async fn hostile_forms_from_one_address_leave_room_for_another() {
+    let world = World::with(Setup { max_requests: 64, ..Setup::default() }).await;
+    let head = format!(
+        "POST /{BUCKET} HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\
+         content-type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n",
+        world.s3.host
+    );
+    let mut holding = Vec::new();
+    loop {
+        let mut raw = Raw::connect_from([127, 0, 0, 2], world.proxy.address).await;
+        assert!(raw.send(&head).await);
+        if !raw.is_silent(Duration::from_secs(2)).await {
+            assert!(raw.head().await.starts_with("HTTP/1.1 503"));
+            break;
+        }
+        holding.push(raw);
+    }
+    assert!((2..8).contains(&holding.len()), "a quarter of eight, not all: {}", holding.len());
+    Form::new(BUCKET, "form").signed(&world.s3).send(&world.s3, BUCKET, "x").await.ok();
+}
+
 /// Whoever has no key may hold some of the requests, not all.
 #[tokio::test]
 async fn hostile_forms_that_do_not_go_on_leave_room_for_others() {
@@ -368,7 +393,7 @@ async fn hostile_forms_that_do_not_go_on_leave_room_for_others() {
         if last.status == 503 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         last = form.send(&world.s3, BUCKET, "x").await;
     }
     last = last.fails(503, "SlowDown");
@@ -379,7 +404,7 @@ async fn hostile_forms_that_do_not_go_on_leave_room_for_others() {
         if last.status == 204 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     last.ok();
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod chunked;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod custodian;
 pub(crate) mod http2;
 pub(crate) mod listing;
+pub(crate) mod office;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod reply;

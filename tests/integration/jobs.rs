@@ -1,10 +1,11 @@
 //! What all jobs have in common, tried with a job that notes what it is given; and the jobs verify, export and gc.
 
-mod checkpoints;
+pub(crate) mod checkpoints;
 mod collecting;
+mod counting;
 mod exporting;
 mod listings;
-mod verifying;
+pub(crate) mod verifying;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub(crate) use crate::renewal::who;
 /// Tries again soon, and not for long.
 const PATIENCE: Patience = Patience { tries: 4, pause: Duration::from_millis(2), longest: Duration::from_millis(10) };
 
-fn scope(prefix: &str, versions: bool) -> Scope {
+pub(crate) fn scope(prefix: &str, versions: bool) -> Scope {
     let bucket = LogicalBucket::new(BUCKET).expect("legal");
     Scope { bucket, prefix: prefix.to_owned(), versions, concurrency: 3 }
 }
@@ -37,22 +38,22 @@ fn bench(store: &Store) -> Arc<Objects> {
 
 /// What came of a run.
 #[derive(Debug)]
-struct Ran {
-    end: Result<End, JobError>,
-    counts: Counts,
+pub(crate) struct Ran {
+    pub(crate) end: Result<End, JobError>,
+    pub(crate) counts: Counts,
     /// Keys, versions and errors.
     found: Vec<(String, Option<String>, String)>,
 }
 
 impl Ran {
-    fn keys(&self) -> Vec<&str> {
+    pub(crate) fn keys(&self) -> Vec<&str> {
         let mut keys: Vec<&str> = self.found.iter().map(|(key, _, _)| key.as_str()).collect();
         keys.sort_unstable();
         keys
     }
 
     /// Done, skipped, overtaken and failed, of a run that came to its end.
-    fn outcome(&self) -> (u64, u64, u64, u64) {
+    pub(crate) fn outcome(&self) -> (u64, u64, u64, u64) {
         assert!(matches!(self.end, Ok(End::Complete)), "{self:?}");
         let Counts { done, skipped, overtaken, failed, .. } = self.counts;
         (done, skipped, overtaken, failed)
@@ -60,7 +61,7 @@ impl Ran {
 }
 
 /// Runs a job from its checkpoint, if there is one.
-async fn run(objects: &Arc<Objects>, scope: &Scope, work: Arc<dyn Work>) -> Ran {
+pub(crate) async fn run(objects: &Arc<Objects>, scope: &Scope, work: Arc<dyn Work>) -> Ran {
     if !work.keeps_checkpoints() {
         return run_with(objects, scope, work, simple()).await;
     }

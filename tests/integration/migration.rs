@@ -2,16 +2,20 @@
 
 mod attacks;
 mod crashes;
+mod forgeries;
+mod resealing;
 mod serving;
+mod verifying;
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use claviger::maintenance::migrate::{Ended, Migrate};
+use claviger::maintenance::migrate::{Ended, Migrate, Start};
 use claviger::maintenance::progress::Progress;
 use claviger::names::LogicalBucket;
 use claviger::object::bucket::{KeyRule, Unencrypted};
 use claviger::object::error::Error;
+use claviger::object::unencrypted::manifest::Head;
 use http::HeaderMap;
 
 use crate::harness::proxy::{key_rule, workbench};
@@ -58,11 +62,15 @@ fn job_on(store: &Store, bucket: &str, setup: Setup) -> Migrate {
     Migrate { objects, who: who(), bucket, concurrency: 4, conditional: true, pause, remaining, without_acl }
 }
 
-/// Seals a manifest, as the command does first.
+/// Seals a manifest, as the command does with `--begin` or `--restart`.
 async fn seal(job: &Migrate) -> Result<(), Error> {
-    let before = job.objects.manifest(&job.bucket).await?;
-    let entries = job.find(&Progress::default()).await?;
-    job.objects.seal_manifest(&job.bucket, entries, before.as_ref().map(|pages| &pages.head)).await.map(drop)
+    let there = job.objects.manifest(&job.bucket).await?.is_some();
+    start(job, if there { Start::Restart } else { Start::Begin }).await.map(drop)
+}
+
+/// What the command begins with; gives the head of the manifest.
+async fn start(job: &Migrate, start: Start) -> Result<Head, Error> {
+    job.manifest(start, None, &Progress::default()).await.map(|(pages, _)| pages.head)
 }
 
 /// What came of a run: how it ended; objects done, overtaken; and those that failed, with their errors.

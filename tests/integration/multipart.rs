@@ -5,6 +5,7 @@ mod completing;
 mod copying;
 mod crashes;
 mod empty;
+mod others;
 mod slow;
 
 use bytes::Bytes;

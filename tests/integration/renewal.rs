@@ -6,7 +6,7 @@ mod crashes;
 mod encrypted;
 mod lost_races;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,16 +120,32 @@ async fn re_encrypt_with(
 
 /// Binds what lies under the first name, which was written under the second.
 async fn rebind(objects: Arc<Objects>, to: (&str, &str), from: (&str, &str), manner: Manner) -> Report {
-    let work = Rebind {
+    rebind_only(objects, to, from, manner, None).await.0
+}
+
+/// The same of these keys only; gives the keys of what a dry run would bind, too.
+async fn rebind_only(
+    objects: Arc<Objects>,
+    to: (&str, &str),
+    from: (&str, &str),
+    manner: Manner,
+    only: Option<&[String]>,
+) -> (Report, Vec<String>) {
+    let work = Arc::new(Rebind {
         objects: Arc::clone(&objects),
         who: who(),
         prefix: to.1.to_owned(),
         from_bucket: name(from.0),
         from_prefix: from.1.to_owned(),
+        only: only.map(|keys| keys.iter().cloned().collect()),
+        would: Mutex::default(),
         manner,
         tally: Tally::default(),
-    };
-    run(&objects, to.0, to.1, false, Arc::new(work)).await
+    });
+    let report = run(&objects, to.0, to.1, false, Arc::clone(&work) as _).await;
+    let mut would = std::mem::take(&mut *work.would.lock().expect("nobody panicked"));
+    would.sort();
+    (report, would)
 }
 
 fn envelope(store: &Store, bucket: &str, key: &str) -> Unverified {

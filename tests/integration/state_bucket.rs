@@ -1,7 +1,12 @@
 //! A state bucket that is missing, forbidden or lying: no branch key is used that was not published.
 
+use claviger::custody::context::BranchContext;
+use claviger::custody::wrapped::WrappedKey;
+use claviger::names::{BranchId, KekVersion, LogicalBucket, Purpose};
 use http::Method;
 
+use crate::harness::custodian::kek;
+use crate::harness::proxy::domain;
 use crate::harness::store::Instead;
 use crate::harness::{Answer, BUCKET, Reply, STATE, World, noise};
 
@@ -59,4 +64,37 @@ async fn a_state_bucket_that_pretends_to_keep_a_key() {
     });
     may_come_again(world.s3.put(BUCKET, "object", "x").await, "ServiceUnavailable");
     assert!(world.store.keys(BUCKET).is_empty());
+}
+
+#[tokio::test]
+async fn branch_keys_are_listed_whole_over_the_borders_of_pages() {
+    let world = World::new().await;
+    let (state, kek) = (&world.proxy.state, kek("demo"));
+    let version = |number| KekVersion::new(number).expect("not zero");
+    for id in 0..7_u8 {
+        let id = BranchId::from_bytes([id; 16]);
+        let (bucket, writer) = (LogicalBucket::new(BUCKET).expect("legal"), domain("us"));
+        let context = BranchContext { purpose: Purpose::Object, bucket, writer, id };
+        for number in [1, 2, 10, 11] {
+            let wrapped = WrappedKey::new(version(number), vec![7; 60]).expect("60 bytes");
+            state.add_branch_entry(&kek, &context, &wrapped).await.expect("writes");
+        }
+    }
+    let stray = world.store.object(STATE, &format!("branch/demo/{}/v1", "00".repeat(16))).expect("written");
+    world.store.plant(STATE, "branch/demo/no-branch-key", stray.clone());
+    world.store.plant(STATE, &format!("branch/demo-2/{}/v1", "01".repeat(16)), stray);
+    for page in [1, 3, 4, 1_000] {
+        world.store.shorten_listings(page);
+        let (mut listing, mut found) = (state.branch_listing(&kek), Vec::new());
+        while let Some(page) = listing.next().await.expect("lists") {
+            found.extend(page);
+        }
+        let ids: Vec<u8> = found.iter().map(|branch| branch.id.as_bytes()[0]).collect();
+        assert_eq!((ids, listing.passed()), ((0..7).collect(), 1), "{page}");
+        let versions = [1, 2, 10, 11].map(version);
+        assert!(
+            found.iter().all(|branch| branch.versions == versions && branch.newest() == version(11)),
+            "{page}: {found:?}"
+        );
+    }
 }

@@ -22,6 +22,7 @@ BACKENDS = ["direct"] if endpoints.DIRECT else ["embedded", "openbao", "seaweedf
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "waits: mostly waits and needs no release build, so that it may run while the compiler works")
     config.addinivalue_line("markers", "backends(*names): only before these storage servers")
     if any(EXTERNAL) and not all(EXTERNAL):
         raise pytest.UsageError("CLAVIGER_TEST_S3_URL, _KEY, _SECRET and _DIR belong together")

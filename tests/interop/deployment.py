@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import target as targets
@@ -14,15 +15,18 @@ class Deployment:
     """`claviger init` and what it says comes next. The custodian is unsealed with two of three shares."""
 
     officers = ("alice", "bob", "carol")
+    # Where they listen, and the name by which the custodian is reached.
+    custodian_address = proxy_address = "127.0.0.1"
+    custodian_host = "localhost"
 
     def __init__(self, folder, storage, **leases):
         self.binary, self.home, self.dir = program(), folder, folder / "deployment"
         self.custodian_port, self.proxy_port = free_ports(2)
         url, access_key, secret_key = storage
         self.must("init", self.dir, "--storage-url", url, "--kek", "records", "--region", "us")
-        self.edit("custodian.toml", r'listen = ".*"', f'listen = "127.0.0.1:{self.custodian_port}"')
-        self.edit("proxy.toml", r'listen = ".*"', f'listen = "127.0.0.1:{self.proxy_port}"')
-        self.edit("proxy.toml", r"localhost:8200", f"localhost:{self.custodian_port}")
+        self.edit("custodian.toml", r'(?m)^listen = ".*"', f'listen = "{self.custodian_address}:{self.custodian_port}"')
+        self.edit("proxy.toml", r'(?m)^listen = ".*"', f'listen = "{self.proxy_address}:{self.proxy_port}"')
+        self.edit("proxy.toml", f"{self.custodian_host}:8200", f"{self.custodian_host}:{self.custodian_port}")
         self.edit("proxy.toml", r'access_key = "claviger"', f'access_key = "{access_key}"')
         (self.dir / "secrets/storage.key").write_text(secret_key)
         if leases:
@@ -44,7 +48,7 @@ class Deployment:
         name = who if who in ("auditor", "proxy-client") else f"officer-{who}"
         certs = self.dir / "certs"
         return clean_environment(
-            self.home, VAULT_ADDR=f"https://localhost:{self.custodian_port}", VAULT_CACERT=str(certs / "ca.crt"),
+            self.home, VAULT_ADDR=f"https://{self.custodian_host}:{self.custodian_port}", VAULT_CACERT=str(certs / "ca.crt"),
             VAULT_CLIENT_CERT=str(certs / f"{name}.crt"), VAULT_CLIENT_KEY=str(certs / f"{name}.key"))
 
     def run(self, *arguments, who="alice", stdin=None, program=None):
@@ -53,7 +57,12 @@ class Deployment:
                               text=True, timeout=120, check=False, **given)
 
     def must(self, *arguments, who="alice", stdin=None):
-        done = self.run(*arguments, who=who, stdin=stdin)
+        for _ in range(20):
+            done = self.run(*arguments, who=who, stdin=stdin)
+            if "the store was not seen lately" not in done.stderr:
+                break
+            # On a starved machine the custodian may lose sight of it for a moment: then it does nothing, and an officer comes again.
+            time.sleep(0.5)
         shown = " ".join(str(argument) for argument in arguments)
         assert done.returncode == 0, f"claviger {shown}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout

@@ -24,8 +24,12 @@ def forget_the_user():
 def seaweedfs(folder):
     """A SeaweedFS server that takes writes."""
     server = SeaweedFS(folder)
-    client = targets.s3_client(server.url, server.access_key, server.secret_key)
+    takes_writes(server, targets.s3_client(server.url, server.access_key, server.secret_key))
+    return server
 
+
+def takes_writes(server, client):
+    """Waits until the SeaweedFS server takes writes from the client."""
     def writes():
         try:
             client.create_bucket(Bucket="warm-up")
@@ -38,7 +42,6 @@ def seaweedfs(folder):
             return False
 
     server.wait(writes)
-    return server
 
 
 def _direct_exports(server):

@@ -16,10 +16,12 @@ STOP_S = 15
 EXPORTS = (
     "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION",
     "CLAVIGER_STORAGE_URL", "CLAVIGER_STORAGE_ACCESS_KEY", "CLAVIGER_STORAGE_SECRET_KEY", "CLAVIGER_CONFIG", "VAULT_ADDR",
+    "CLAVIGER_METRICS_URL",
 )
 # Of these, which are there depends on who is the custodian.
 EXPORTS_OF_CUSTODY = (
     "VAULT_CACERT", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "CLAVIGER_TOKEN_FILE", "CLAVIGER_AUDIT_LOG", "CLAVIGER_AUDIT_KEY",
+    "CLAVIGER_CUSTODIAN_METRICS_URL",
 )
 
 
@@ -28,6 +30,11 @@ def tool(name):
     found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     assert found, f"{name} is not installed; tests/run installs it"
     return found
+
+
+def haproxy():
+    """HAProxy, which Debian has where only root looks."""
+    return shutil.which("haproxy", path="/usr/sbin:" + os.environ["PATH"]) or tool("haproxy")
 
 
 def program():
@@ -100,11 +107,11 @@ class Process:
 
 
 class SeaweedFS:
-    """One SeaweedFS node with its S3 gateway; what it stores lies in `data`."""
+    """One SeaweedFS node with its S3 gateway; what it stores lies in `data`. `inside` goes before its command, to run it elsewhere."""
 
     access_key, secret_key = "storage", "storage-secret"
 
-    def __init__(self, folder):
+    def __init__(self, folder, inside=()):
         self.data = folder / "data"
         self.data.mkdir()
         # Without this, each bucket takes so many volumes that "no free volumes" are left.
@@ -116,7 +123,7 @@ class SeaweedFS:
         master, volume, filer, s3, master_rpc, volume_rpc, filer_rpc, s3_rpc = free_ports(8)
         self.url = f"http://127.0.0.1:{s3}"
         command = [
-            tool("weed"), "-logtostderr=true", "server", "-master.telemetry=false", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=data",
+            *inside, tool("weed"), "-logtostderr=true", "server", "-master.telemetry=false", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=data",
             f"-master.port={master}", f"-master.port.grpc={master_rpc}", "-master.volumeSizeLimitMB=256",
             f"-volume.port={volume}", f"-volume.port.grpc={volume_rpc}", "-volume.max=10000", "-volume.preStopSeconds=0",
             "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_rpc}",

@@ -23,7 +23,7 @@ def made(folder, weed, name):
     """A deployment with waits that a test can sit out."""
     deployment = Deployment(folder, (weed.url, weed.access_key, weed.secret_key))
     deployment.edit("proxy.toml", r'state_bucket = ".*"', f'state_bucket = "{name}-state"')
-    deployment.edit("custodian.toml", "destroy_wait_days = 30", "insecure_destroy_wait_s = 2\nretire_wait_s = 2")
+    deployment.edit("custodian.toml", "destroy_wait_days = 30", "insecure_destroy_wait_s = 2\ninsecure_retire_wait_s = 2")
     deployment.config = ["--config", deployment.dir / "proxy.toml"]
     deployment.start_custodian()
     deployment.must("key", "create", "records")
@@ -137,6 +137,9 @@ def test_a_version_is_rotated_out_retired_and_destroyed_while_applications_work(
 
         deployment.must("key", "rewrap", "records", *deployment.config)
         assert set(needed(deployment)) == {2}
+        counted = deployment.json("key", "census", "records", "--objects", f"{bucket}/second/", *deployment.config)
+        objects = {int(version): found["objects"] for version, found in counted["versions"].items()}
+        assert sum(objects.values()) == len(later) == counted["objects"]["listed"] and objects[2] > 0, counted
         approved(deployment, "key", "retire", "records", "--before", "v2", *deployment.config)
         assert all(each(keys[::7], lambda key: right(deployment.s3, bucket, key)))
 
@@ -241,16 +244,24 @@ def test_the_disaster_drill(tenants, weed):
     tenants.must("custodian", "init", "--config", tenants.dir / "custodian.toml", "--shares-to", tenants.home / "shares")
     tenants.shares = sorted((tenants.home / "shares").iterdir())
     tenants.start_custodian()
-    identities = [flag for identity, _ in officers[:2] for flag in ("--identity", identity)]
-    proposal = tenants.gated("key", "restore", backup, *identities)
+    proposal = tenants.gated("key", "restore", backup)
     for who in ("bob", "carol"):
         tenants.must("approve", proposal, who=who)
-    alone = tenants.run("key", "restore", backup, *identities[:2])
-    assert alone.returncode == 1, f"one officer's share is not enough\n{alone.stdout}{alone.stderr}"
-    tenants.must("key", "restore", backup, *identities)
+    for who, (identity, _) in zip(tenants.officers[:2], officers):
+        alone = tenants.run("key", "restore", backup)
+        assert alone.returncode == 1, f"one officer's share is not enough\n{alone.stdout}{alone.stderr}"
+        tenants.must("key", "backup-share", backup, "--identity", identity, "--send", who=who)
+    tenants.must("key", "restore", backup)
     tenants.s3 = tenants.start_proxy()
     assert all(each(keys, lambda key: right(tenants.s3, bucket, key)))
     assert needed(tenants), "the ledger came back, too"
+    tenants.must("key", "rewrap", "records", *tenants.config)
+    early = tenants.run("key", "retire", "records", "--before", "v2", *tenants.config)
+    assert early.returncode == 1 and "claviger key adopt" in early.stderr, f"nobody knows what it lacks\n{early.stderr}"
+    tenants.must("key", "adopt", "records", *tenants.config)
+    tenants.must("verify", bucket, "--headers-only", *tenants.config)
+    approved(tenants, "key", "declare-whole", "records")
+    tenants.gated("key", "retire", "records", "--before", "v2", *tenants.config)
 
     direct = targets.s3_client(weed.url, weed.access_key, weed.secret_key)
     tenants.proxy.terminate()

@@ -94,7 +94,7 @@ def test_a_bucket_is_migrated_under_two_syncing_clients(deployment, weed, tmp_pa
     _s3cmd_sync(_client(clients.S3cmd, bare, tmp_path / "bare-s3cmd"), folders["s3cmd"])
 
     s3 = deployment.start_proxy()
-    deployment.must("migrate", BUCKET, "--manifest-only", "--config", deployment.dir / "proxy.toml")
+    deployment.must("migrate", BUCKET, "--begin", "--manifest-only", "--config", deployment.dir / "proxy.toml")
     for name, folder in folders.items():
         _same(s3, f"{name}/", folder)
 

@@ -290,10 +290,11 @@ def second_proxy(target, tmp_path):
     if target.demo is None:
         yield target.s3
         return
-    port, = free_ports(1)
-    given = Path(target.exports["CLAVIGER_CONFIG"])
-    text, count = re.subn(r'(?m)^listen = ".*"', f'listen = "127.0.0.1:{port}"', given.read_text())
-    assert count == 1, f"{count} addresses in {given}"
+    # For clients and for metrics.
+    port, *_ = ports = free_ports(2)
+    given, addresses = Path(target.exports["CLAVIGER_CONFIG"]), iter(ports)
+    text, count = re.subn(r'(?m)^listen = ".*"', lambda _: f'listen = "127.0.0.1:{next(addresses)}"', given.read_text())
+    assert count == 2, f"{count} addresses in {given}"
     # A log has one writer.
     text = re.sub(r'(?m)^folder = "(.*)"', r'folder = "\1-second"', text)
     config = given.with_name("second-proxy.toml")

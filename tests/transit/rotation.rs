@@ -11,6 +11,7 @@ use claviger::custody::keys::BranchKeys;
 use claviger::custody::lease::LeaseSettings;
 use claviger::names::{LogicalBucket, Purpose, WriterDomain};
 use claviger::transit::Transit;
+use claviger::transit::branches::lacks_ledger;
 
 use crate::openbao::OpenBao;
 use crate::{by_login, caller, kek};
@@ -45,6 +46,8 @@ async fn versions(keys: &BranchKeys) -> Vec<u32> {
 async fn a_rotation_is_found_at_the_renewal_and_who_may_not_rewrap_writes_on() {
     let bao = OpenBao::start().await;
     bao.create_kek("records", true).await;
+    let census = Transit::new(&by_login(&bao)).expect("good settings").census(&kek("records"), &caller()).await;
+    assert!(census.is_err_and(|error| lacks_ledger(&error)), "OpenBao has no ledger, and is found not to");
     let keys = branch_keys(&bao);
     write(&keys).await;
     bao.admin("POST", "transit/keys/records/rotate", &json!({})).await;

@@ -19,6 +19,7 @@ const NOT_AT_THE_END: &[&str] = &[
     "time",
     "instance",
     "request_id",
+    "for_request",
     "principal",
     "region",
     "role",

@@ -18,7 +18,7 @@ use super::local::LocalLog;
 use super::moment::{duration, now_s};
 use super::remote::{Connection, Remote, is_url};
 use super::{read_bounded, verifier_key, witness_key};
-use crate::cli::Usage;
+use crate::cli::{Usage, notify};
 use crate::tlog::checkpoint::SignedCheckpoint;
 use crate::tlog::note::{Signature, Signer, Use};
 use crate::tlog::witness::{CosignError, cosign};
@@ -108,6 +108,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     let arguments = arguments.with_config()?;
     let interval = arguments.interval.unwrap_or(INTERVAL).max(INTERVAL_MIN);
     let mut witness = Witness::new(&arguments)?;
+    notify::ready("looking");
     loop {
         match witness.step().await {
             Ok(Step::Unchanged) => {}

@@ -2,8 +2,7 @@
 //!
 //! **Invariant:** what does not do is told and changes nothing.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,11 @@ use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::cli::hung_up;
 use crate::config::custodian_server::{ServerTls, policy_text};
 use crate::custodian::engine::Offer;
 use crate::custodian::server::Server;
+use crate::net::stamp::Stamp;
 
 /// How often the files are looked at. SIGHUP has them read at once.
 const EVERY: Duration = Duration::from_secs(1);
@@ -24,38 +25,30 @@ pub(super) struct Files {
     pub(super) tls: ServerTls,
 }
 
-/// By what a file that was written anew differs; `None` for one that is not there.
-type Print = Option<(i64, i64, u64, u64)>;
-
-fn print(path: &Path) -> Print {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.mtime(), found.mtime_nsec(), found.len(), found.ino()))
-}
-
 impl Files {
-    fn policy_print(&self) -> Print {
-        print(&self.policy)
+    fn policy_stamp(&self) -> Stamp {
+        Stamp::of(&self.policy)
     }
 
-    fn tls_prints(&self) -> Vec<Print> {
+    fn tls_stamps(&self) -> Vec<Stamp> {
         let ServerTls { identity, client_ca, client_crl } = &self.tls;
         let files = [Some(&identity.certificates), Some(&identity.key), Some(client_ca), client_crl.as_ref()];
-        files.into_iter().flatten().map(|path| print(path)).collect()
+        files.into_iter().flatten().map(|path| Stamp::of(path)).collect()
     }
 }
 
 /// Looks at the files until it is aborted.
 pub(super) async fn keep_looking(files: Files, server: Arc<Server>, tls: watch::Sender<Arc<ServerConfig>>) {
     let mut hangup = signal(SignalKind::hangup()).ok();
-    let (mut policy, mut certificates) = (files.policy_print(), files.tls_prints());
+    let (mut policy, mut certificates) = (files.policy_stamp(), files.tls_stamps());
     let mut every = tokio::time::interval(EVERY);
     loop {
         let asked = tokio::select! {
             _ = every.tick() => false,
-            () = async { match &mut hangup { Some(hangup) => drop(hangup.recv().await), None => std::future::pending().await } } => true,
+            () = hung_up(&mut hangup) => true,
         };
-        let (policy_now, certificates_now) = (files.policy_print(), files.tls_prints());
-        if (asked || policy_now != policy) && policy_now.is_some() {
+        let (policy_now, certificates_now) = (files.policy_stamp(), files.tls_stamps());
+        if (asked || policy_now != policy) && policy_now.exists() {
             policy = policy_now;
             renew_policy(&files, &server).await;
         }

@@ -64,6 +64,17 @@ pub(super) struct Target {
 }
 
 impl CustodianFlags {
+    /// Whether a custodian is named, by flag or environment.
+    pub(in crate::cli) fn names_one(&self) -> bool {
+        let url = self.custodian_url.clone().or_else(|| std::env::var("VAULT_ADDR").ok());
+        url.is_some_and(|url| !url.is_empty())
+    }
+
+    /// Whether the answer is to be printed as it is.
+    pub(in crate::cli) fn wants_json(&self) -> bool {
+        self.json
+    }
+
     /// `environment` gives the value of a variable. Empty ones count as not set.
     pub(super) fn resolve(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Target> {
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty());

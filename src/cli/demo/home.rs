@@ -51,6 +51,8 @@ pub(super) struct CustodianAccess {
     pub(super) login_mount: Option<String>,
     /// Whether it is the demo's own.
     pub(super) own: bool,
+    /// Where its metrics are shown, if it is.
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 /// How the storage server is reached.
@@ -117,8 +119,9 @@ impl Home {
         Ok(())
     }
 
-    /// Writes the configuration of a custodian at `address`, and what it needs besides. It makes its store itself.
-    pub(super) fn own_custodian(&self, address: SocketAddr) -> Result<CustodianAccess> {
+    /// Writes the configuration of a custodian at `address`, which shows its metrics at `metrics`, and what it needs besides. It makes
+    /// its store itself.
+    pub(super) fn own_custodian(&self, address: SocketAddr, metrics: SocketAddr) -> Result<CustodianAccess> {
         if !self.path(names::STORE).exists() {
             // Left behind by a run that did not come to the store: it opens nothing.
             self.remove(&[PASSPHRASE.to_owned()])?;
@@ -127,7 +130,7 @@ impl Home {
         if !self.path(names::POLICY).exists() {
             replace_private(&self.path(names::POLICY), init::POLICY_TEXT.as_bytes())?;
         }
-        replace_private(&self.path(names::CUSTODIAN_CONFIG), custodian_configuration(address).as_bytes())?;
+        replace_private(&self.path(names::CUSTODIAN_CONFIG), custodian_configuration(address, metrics).as_bytes())?;
         Ok(CustodianAccess {
             url: format!("https://{address}"),
             ca_file: Some(self.path(names::CA)),
@@ -135,6 +138,7 @@ impl Home {
             certificate: Some((self.path(names::PROXY_CLIENT), self.path(names::PROXY_CLIENT_KEY))),
             login_mount: None,
             own: true,
+            metrics: Some(metrics),
         })
     }
 
@@ -152,7 +156,11 @@ impl Home {
         }
         let people = People::new(TRUST_DOMAIN, REGION, &[])?;
         self.remove(&init::certificate_files(&people))?;
-        init::write_certificates(&self.dir, &Hosts { proxy: &hosts, custodian: "localhost" }, &people)?;
+        init::write_certificates(
+            &self.dir,
+            &Hosts { proxy: &hosts, custodian: "localhost", issued_for: &[] },
+            &people,
+        )?;
         replace_private(&self.path(HOSTS), listed.as_bytes())
     }
 
@@ -179,22 +187,22 @@ impl Home {
         Ok(path)
     }
 
-    /// Writes the proxy's configuration and returns its path.
+    /// Writes the configuration of a proxy at `address`, which shows its metrics at `metrics`, and returns its path.
     pub(super) fn write_config(
         &self,
-        address: SocketAddr,
+        [address, metrics]: [SocketAddr; 2],
         storage: &StorageAccess,
         custodian: &CustodianAccess,
     ) -> Result<PathBuf> {
         let path = self.path(names::CONFIG);
-        replace_private(&path, configuration(address, storage, custodian).as_bytes())?;
+        replace_private(&path, configuration([address, metrics], storage, custodian).as_bytes())?;
         Ok(path)
     }
 
     /// Writes what clients, officers, and whoever wants to look as the storage operator set in their environment.
     pub(super) fn write_environment(
         &self,
-        address: SocketAddr,
+        [address, metrics]: [SocketAddr; 2],
         storage: &StorageAccess,
         custodian: &CustodianAccess,
     ) -> Result<()> {
@@ -216,7 +224,10 @@ impl Home {
             export("CLAVIGER_STORAGE_SECRET_KEY", &operator),
             export_path("CLAVIGER_CONFIG", &self.path(names::CONFIG)),
             export("VAULT_ADDR", &custodian.url),
+            export("CLAVIGER_METRICS_URL", &metrics_url(metrics)),
         ];
+        exports
+            .extend(custodian.metrics.map(|address| export("CLAVIGER_CUSTODIAN_METRICS_URL", &metrics_url(address))));
         exports.extend(custodian.ca_file.iter().map(|path| export_path("VAULT_CACERT", path)));
         exports.extend(custodian.token_file.iter().map(|path| export_path("CLAVIGER_TOKEN_FILE", path)));
         let certificate = match &custodian.certificate {
@@ -290,12 +301,16 @@ impl CustodianAccess {
     }
 }
 
+fn metrics_url(address: SocketAddr) -> String {
+    format!("http://{address}/metrics")
+}
+
 /// As a value in TOML.
 fn text(value: &str) -> String {
     toml::Value::from(value).to_string()
 }
 
-fn configuration(address: SocketAddr, storage: &StorageAccess, custodian: &CustodianAccess) -> String {
+fn configuration([address, metrics]: [SocketAddr; 2], storage: &StorageAccess, custodian: &CustodianAccess) -> String {
     format!(
         r#"{OURS}
 # A deployment's configuration is written by `claviger init`.
@@ -306,6 +321,9 @@ region = "{REGION}"
 certificate_file = "{certificate}"
 key_file = "{key}"
 drain_s = 5
+
+[metrics]
+listen = "{metrics}"
 
 [storage]
 url = {url}
@@ -347,7 +365,7 @@ access = ["read", "write", "delete", "list", "bucket", "configure"]
     )
 }
 
-fn custodian_configuration(address: SocketAddr) -> String {
+fn custodian_configuration(address: SocketAddr, metrics: SocketAddr) -> String {
     format!(
         r#"{OURS}
 # A deployment's configuration is written by `claviger init`.
@@ -359,6 +377,9 @@ certificate_file = "{certificate}"
 key_file = "{key}"
 client_ca_file = "{client_ca}"
 default_jurisdiction = "{REGION}"
+
+[metrics]
+listen = "{metrics}"
 
 [store]
 kind = "sqlite"
@@ -380,9 +401,9 @@ file = "{policy}"
 required = 2
 grants_required = 1
 
-# For looking only: waits of hours and days are seconds here. Never set the latter where keys matter: use destroy_wait_days = 30.
+# For looking only: waits of hours and days are seconds here. Never set these where keys matter: use destroy_wait_days = 30.
 [keys]
-retire_wait_s = 2
+insecure_retire_wait_s = 2
 insecure_destroy_wait_s = 2
 
 [log]

@@ -13,6 +13,8 @@ pub(super) struct Shape<'a> {
     pub(super) domains: &'a [String],
     pub(super) custodian_host: &'a str,
     pub(super) trust_domain: &'a str,
+    /// Whether it makes certificates for names below its domains.
+    pub(super) issues: bool,
 }
 
 impl Shape<'_> {
@@ -20,6 +22,15 @@ impl Shape<'_> {
     pub(super) fn to_text(&self) -> String {
         let Self { access_key, kek, region, access_log_origin, storage_url, domains, custodian_host, .. } = self;
         let domains = list(domains);
+        let issuer = match self.issues {
+            true => format!(
+                "# Makes certificates when somebody asks for a name below `domains`, which no other certificate is for.\n\
+                 [proxy.issuer]\ncertificate_file = \"{}\"\nkey_file = \"{}\"\n\n",
+                names::NAMES_CA,
+                names::NAMES_CA_KEY
+            ),
+            false => String::new(),
+        };
         format!(
             r#"# The configuration of `claviger proxy`. `claviger check --config FILE` says what is wrong with it.
 # Paths are relative to this file. Secrets stand in files of mode 600, never here.
@@ -32,12 +43,16 @@ region = "{region}"
 domains = {domains}
 certificate_file = "{certificate}"
 key_file = "{key}"
-# How long running requests may go on after SIGTERM.
+# How long it goes on serving after SIGTERM, while clients are sent elsewhere: behind a load balancer, longer than that needs to
+# notice.
+# leave_s = 0
+# How long running requests may go on then.
 drain_s = 30
 
-[storage]
+{issuer}[storage]
 url = "{storage_url}"
 region = "us-east-1"
+# urls = ["https://…", "https://…"]    # instead of `url`: further addresses of one cluster, the preferred first
 # "path" works everywhere; AWS wants "virtual-hosted".
 addressing = "path"
 # The proxy's own identity on the storage server. Write its secret into the file.
@@ -46,7 +61,7 @@ secret_key_file = "{storage_secret}"
 # ca_file = "certs/storage-ca.crt"     # without it, the web's public CAs are trusted
 # Where the proxy keeps wrapped keys. It is made on first use, and is as precious as the records.
 state_bucket = "claviger-state"
-# Its name among the custodian's `[keys] sites`.
+# Its name: among the custodian's `[keys] sites`, and beside those of each [[site]].
 # site = "main"
 # Bytes of user metadata that the storage server takes: 2048 on AWS.
 metadata_limit_bytes = 2048
@@ -54,6 +69,14 @@ metadata_limit_bytes = 2048
 server_side_copy = true
 # Bytes that it copies in one request: 5 GiB on AWS. Larger objects are copied in pieces.
 copy_limit_bytes = 5368709120
+
+# A further storage server, for the buckets that name it with `site`. It has all the settings of [storage], and a state bucket of its
+# own; the custodian has to know it: `[[keys.site]]` there (docs/OPERATING.md, "Sites").
+# [[site]]
+# name = "singapore"
+# url = "https://s3.singapore.example.org"
+# access_key = "claviger-sg"
+# secret_key_file = "secrets/storage-singapore.key"
 
 # Who holds the KEKs: `claviger custodian`, or an OpenBao or Vault server (docs/OPERATING.md).
 [custodian]
@@ -79,6 +102,7 @@ kek = "{kek}"
 # A bucket with rules of its own:
 # [[bucket]]
 # name = "payroll"                     # for clients
+# site = "singapore"                   # on another storage server than that of [storage]
 # storage_name = "va-payroll"          # on the storage server
 # kek = "payroll"
 # further_keks = []                    # that clients may choose
@@ -116,6 +140,14 @@ origin = "{access_log_origin}"
 key_file = "{access_log_seed}"
 keys = "clear"                         # or "hashed": records go by the SHA-256 of their keys
 required = true
+
+# Metrics, health and readiness, for those who watch over it (docs/OPERATING.md, "Seeing").
+# [metrics]
+# listen = "127.0.0.1:9464"
+
+# OpenTelemetry traces of requests, for a collector (likewise).
+# [traces]
+# endpoint = "http://127.0.0.1:4318/v1/traces"
 
 [log]
 format = "text"                        # or "json"
@@ -190,9 +222,21 @@ grants_required = 1
 # How long a key that is to be destroyed is only switched off before it can be erased: 7 to 365 days.
 destroy_wait_days = 30
 # The state buckets that have to hold the directory before an old version is retired, and how many seconds after a rotation that
-# may be: the proxies' `write_renew_s`, and a margin.
+# may be: the proxies' longest lease, and a margin; 3,900 and more. Every custodian on one store must have the same.
 # sites = ["main"]
 # retire_wait_s = 3900
+# Buckets on another storage server (`[[site]]` in proxy.toml): their branch keys have to be there instead.
+# [[keys.site]]
+# name = "singapore"
+# buckets = ["payroll"]
+
+# Metrics, health and readiness, for those who watch over it (docs/OPERATING.md, "Seeing").
+# [metrics]
+# listen = "127.0.0.1:9465"
+
+# OpenTelemetry traces of requests, for a collector (likewise).
+# [traces]
+# endpoint = "http://127.0.0.1:4318/v1/traces"
 
 [log]
 format = "text"                        # or "json"

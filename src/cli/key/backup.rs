@@ -72,6 +72,7 @@ async fn make(client: &Client, body: &Value, out: &Path) -> Result<()> {
     let kept = ledger(client, note.keks.iter().map(|(name, _)| name), out).await.with_context(|| {
         format!("{} has the keys, but not all branch keys of the ledger: keep it, and make another", out.display())
     })?;
+    super::restore::check_ledger(out).context("make another backup")?;
     println!("  with {kept} branch keys of the ledger");
     println!("  to restore it, {} of its {} officers are needed", note.threshold, note.recipients.len());
     Ok(())
@@ -95,6 +96,7 @@ async fn ledger(client: &Client, keks: impl Iterator<Item = &KekName>, out: &Pat
                     "id": branch["id"],
                     "context": branch["context"],
                     "generated": branch["generated"],
+                    "created": branch["created"],
                     "ciphertexts": [branch["ciphertext"]],
                 });
                 writeln!(file, "{line}")?;

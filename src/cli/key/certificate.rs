@@ -11,7 +11,7 @@ use crate::cli::audit::{read_bounded, verifier_key};
 use crate::cli::custodian_client::{Client, CustodianFlags, plain, table};
 use crate::cli::files::write_public;
 use crate::cli::{Usage, runtime};
-use crate::custodian::destruction::read_certificate;
+use crate::custodian::destruction::{read_certificate, signatures_left_out};
 use crate::tlog::note::{MAX_NOTE_LEN, Use};
 
 #[derive(Args)]
@@ -62,6 +62,12 @@ fn verify(file: &Path, key: &str) -> Result<()> {
     let note = read_bounded(file, MAX_NOTE_LEN as u64)?;
     let certificate = read_certificate(&note, &key).with_context(|| format!("{} is not good", file.display()))?;
     print!("{}", as_text(&certificate));
+    let left_out = signatures_left_out(&certificate);
+    if left_out > 0 {
+        eprintln!(
+            "claviger: {left_out} officers' signatures were too long for it and were not checked: `claviger audit verify` finds them in the log"
+        );
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{CustodianConfig, SealSection, StoreSection, load};
 use crate::config::tests::private;
 use crate::custodian::destruction::Wait;
+use crate::names::LogicalBucket;
 use crate::net::tests::Ca;
 
 const GOOD: &str = r#"[custodian]
@@ -72,11 +73,38 @@ fn a_right_configuration_gives_its_parts() {
     assert_eq!(config.audit.settings.origin, "example.org/custodian-1");
     assert_eq!((config.approvals.required, config.approvals.grants_required), (3, 1));
     assert_eq!(config.keys.destroy_wait, Wait::days(30));
+    assert_eq!(config.metrics, None);
+    let metrics = |listen: &str| {
+        let config = read(folder.path(), &format!("{GOOD}\n[metrics]\nlisten = \"{listen}\"\n"));
+        config.map(|config| config.metrics.map(|address| address.port()))
+    };
+    assert_eq!(metrics("127.0.0.1:9465").ok(), Some(Some(9465)));
+    assert!(metrics("192.0.2.1:9465").is_err_and(|told| told[0].contains("[metrics.listen] metrics go by plain HTTP")));
+    let traces = |more: &str| {
+        let section = format!("{GOOD}\n[traces]\nendpoint = \"http://127.0.0.1:4318/v1/traces\"\n{more}");
+        read(folder.path(), &section).map(|config| config.traces.expect("on"))
+    };
+    let settings = traces("").expect("right");
+    assert_eq!((settings.service_name.as_str(), settings.trust_client), ("claviger-custodian", true));
+    for key in ["trust_client = true", "reveal = [\"key\"]"] {
+        assert!(traces(key).is_err_and(|told| told.len() == 1 && told[0].contains("unknown key")), "{key}");
+    }
     let waits =
         |keys: &str| read(folder.path(), &format!("{GOOD}\n[keys]\n{keys}\n")).map(|config| config.keys.destroy_wait);
     assert_eq!(waits("destroy_wait_days = 7").ok(), Some(Wait::days(7)));
     let insecure = Wait { seconds: 2, insecure: true };
     assert_eq!(waits("insecure_destroy_wait_s = 2").ok(), Some(insecure));
+    let waits =
+        |keys: &str| read(folder.path(), &format!("{GOOD}\n[keys]\n{keys}\n")).map(|config| config.keys.retire_wait_s);
+    assert_eq!(waits("sites = [\"main\"]").ok(), Some(3900));
+    assert_eq!(waits("retire_wait_s = 7200").ok(), Some(7200));
+    assert_eq!(waits("insecure_retire_wait_s = 2").ok(), Some(2));
+    let site = |name: &str, bucket: &str| format!("[[keys.site]]\nname = \"{name}\"\nbuckets = [\"{bucket}\"]\n");
+    let regional = format!("{GOOD}\n[keys]\n{}{}", site("singapore", "archive"), site("sg-dr", "archive"));
+    let keys = read(folder.path(), &regional).unwrap_or_else(|wrong| panic!("{wrong:#?}")).keys;
+    assert_eq!(keys.sites, ["main"], "for the branch keys of all other buckets");
+    let archive = LogicalBucket::new("archive").expect("legal");
+    assert_eq!(keys.sites_of, [(archive, vec!["singapore".to_owned(), "sg-dr".to_owned()])].into());
     assert!(matches!(config.store, StoreSection::Sqlite { .. }));
     assert!(matches!(
         config.seals[..],
@@ -163,6 +191,25 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[approvals]",
         "[keys]\ndestroy_wait_days = 7\ninsecure_destroy_wait_s = 1\n[approvals]",
         ":18: [keys.insecure_destroy_wait_s] destroy_wait_days is given too",
+    ),
+    ("[approvals]", "[keys]\nretire_wait_s = 3899\n[approvals]", ":17: [keys.retire_wait_s] must be 3900 to 31536000"),
+    (
+        "[approvals]",
+        "[keys]\nretire_wait_s = 3900\ninsecure_retire_wait_s = 1\n[approvals]",
+        ":18: [keys.insecure_retire_wait_s] retire_wait_s is given too",
+    ),
+    ("[approvals]", "[[keys.site]]\nname = \"sg\"\n[approvals]", ":16: [keys.site] `buckets` is missing"),
+    ("[approvals]", "[[keys.site]]\nbuckets = [\"archive\"]\n[approvals]", ":16: [keys.site] `name` is missing"),
+    (
+        "[approvals]",
+        "[[keys.site]]\nname = \"main\"\nbuckets = [\"archive\"]\n[approvals]",
+        ":17: [keys.site.name] stands in `sites`, too",
+    ),
+    ("[approvals]", "[[keys.site]]\nname = \"sg\"\nbuckets = [\"Archive\"]\n[approvals]", ":18: [keys.site.buckets] "),
+    (
+        "[approvals]",
+        "[[keys.site]]\nname = \"sg\"\nbuckets = [\"abc\"]\n[[keys.site]]\nname = \"sg\"\nbuckets = [\"abd\"]\n[approvals]",
+        ":20: [keys.site.name] already used in line 17",
     ),
 ];
 

@@ -3,6 +3,7 @@
 //! **Invariant:** each approval in a ballot was verified when it came in, by the officer whose connection it came over.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use crate::crypto;
 use crate::custodian::identity::SpiffeId;
@@ -23,17 +24,31 @@ pub(in crate::custodian) struct Question<'a> {
     pub(in crate::custodian) beneficiary: Option<&'a str>,
 }
 
-/// The answers.
+/// The answers to one question.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::custodian) struct Ballot {
     approvals: Vec<Approval>,
     stopped_by: Option<Approval>,
+    weighed: Weighed,
 }
+
+/// How many distinct people with distinct keys have signed, if all signatures hold; once that was asked. Clones share it, and it is no
+/// part of what a ballot says.
+#[derive(Debug, Clone, Default)]
+struct Weighed(Arc<OnceLock<Option<usize>>>);
+
+impl PartialEq for Weighed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Weighed {}
 
 impl Ballot {
     /// As it was stored.
     pub(in crate::custodian) fn stored(approvals: Vec<Approval>, stopped_by: Option<Approval>) -> Self {
-        Self { approvals, stopped_by }
+        Self { approvals, stopped_by, weighed: Weighed::default() }
     }
 
     pub(in crate::custodian) fn approvals(&self) -> &[Approval] {
@@ -64,6 +79,7 @@ impl Ballot {
             return Err(ApprovalError::TooMany);
         }
         self.approvals.push(approval);
+        self.weighed = Weighed::default();
         Ok(())
     }
 
@@ -78,16 +94,20 @@ impl Ballot {
         Ok(())
     }
 
-    /// Whether enough distinct people with distinct keys have signed. All signatures are checked again.
+    /// Whether enough distinct people with distinct keys have signed. All signatures are checked again, once for a ballot as it is in memory.
     pub(in crate::custodian) fn is_carried(&self, question: &Question<'_>, required: u8) -> bool {
+        let weight = self.weighed.0.get_or_init(|| self.weigh(question));
+        weight.is_some_and(|weight| weight >= usize::from(required.max(1)))
+    }
+
+    fn weigh(&self, question: &Question<'_>) -> Option<usize> {
         let (mut people, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for approval in &self.approvals {
-            let verified = check(question, None, approval, Verb::Approve);
-            let Ok(key) = verified.and_then(|()| may_approve(question, approval)) else { return false };
+            check(question, None, approval, Verb::Approve).ok()?;
             people.insert(&approval.officer);
-            keys.insert(key);
+            keys.insert(may_approve(question, approval).ok()?);
         }
-        people.len().min(keys.len()) >= usize::from(required.max(1))
+        Some(people.len().min(keys.len()))
     }
 }
 

@@ -268,6 +268,8 @@ pub fn verify(approval: &Approval, subject: Subject, hash: &[u8; 32]) -> Result<
     if !approval.officer.is_officer() {
         return Err(ApprovalError::NotAnOfficer);
     }
+    #[cfg(test)]
+    VERIFIED.set(VERIFIED.get() + 1);
     let key = PublicKey::of(&approval.certificate)?;
     let message = message(subject, approval.verb, hash);
     Ok(crypto::verify_signature(key.kind, &key.bytes, &message, &approval.signature)?)
@@ -287,6 +289,12 @@ pub fn verify_offline(
     let at_unix_s = u64::try_from(at_unix_s).map_err(|_| ApprovalError::Expired)?;
     tls::verify_client(officers_ca, &approval.certificate, at_unix_s).map_err(OfflineRefused::Chain)?;
     Ok(verify(approval, subject, hash)?)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many signatures were verified.
+    pub(super) static VERIFIED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 fn message(subject: Subject, verb: Verb, hash: &[u8; 32]) -> Vec<u8> {

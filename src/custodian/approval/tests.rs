@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384};
 use serde_json::json;
 
-use super::signature::{OfflineRefused, SigningFailed};
+use super::signature::{OfflineRefused, SigningFailed, VERIFIED};
 use super::testing::{NOW, People, Person};
 use super::*;
 
@@ -333,6 +333,21 @@ fn approvals_altered_in_the_store_do_not_count() {
     let hash = proposal.hash();
     assert!(!twice.is_carried(&question(proposal.document(), None, &hash), 2));
     assert!(twice.is_carried(&question(proposal.document(), None, &hash), 1));
+}
+
+#[test]
+fn signatures_are_checked_once_as_long_as_nobody_signs() {
+    let mut scene = Scene::approved();
+    scene.proposal = Proposal::parse(&scene.proposal.to_bytes()).expect("stored");
+    let before = VERIFIED.get();
+    for _ in 0..3 {
+        assert_eq!(scene.proposal.clone().state(NOW), ProposalState::Approved);
+        assert!(scene.proposal.is_carried_by(2) && !scene.proposal.is_carried_by(3));
+    }
+    assert_eq!(VERIFIED.get() - before, 2, "each of the two once");
+    scene.approve(&scene.people.person("officer/carol")).expect("approves");
+    assert!(scene.proposal.is_carried_by(3));
+    assert_eq!(VERIFIED.get() - before, 2 + 1 + 3, "the new one as it came, and all three together");
 }
 
 #[test]

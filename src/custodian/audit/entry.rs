@@ -10,7 +10,7 @@ use time::macros::format_description;
 use crate::custodian::approval::json::hex;
 use crate::custodian::requester::Requester;
 
-use super::{Decision, Details, Use, Verdict};
+use super::{Details, Use, Verdict};
 
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -20,6 +20,8 @@ struct Entry<'a> {
     time: String,
     instance: &'a str,
     request_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    for_request: Option<&'a str>,
     principal: &'a str,
     region: &'a str,
     role: &'a str,
@@ -79,6 +81,7 @@ pub(super) fn to_bytes(
         time: at.format(TIME).expect("a time in UTC has all that the format shows"),
         instance,
         request_id: who.request_uuid(),
+        for_request: who.for_request.as_ref().map(|id| id.as_str()),
         principal: who.id.as_str(),
         region: who.id.region(),
         role: who.id.role(),
@@ -95,10 +98,7 @@ pub(super) fn to_bytes(
         writer: branch.map(|branch| branch.writer.as_str()),
         branch: branch.map(|branch| branch.id.to_string()),
         subject: what.subject.as_deref(),
-        decision: match verdict.decision {
-            Decision::Allow => "allow",
-            Decision::Deny => "deny",
-        },
+        decision: verdict.decision.as_str(),
         policy_sha256: hex(&verdict.policy),
         rules: &verdict.rules,
         grant: verdict.grant.as_deref(),

@@ -160,7 +160,7 @@ impl AuditLog {
         let reader = log.reader();
         judge(&epoch, &settings.instance, &published, &reader, &folder)?;
         write_verifier(&folder, &log);
-        Ok(Self { log: Arc::new(log), instance: settings.instance.clone() })
+        Ok(Self { log: Arc::new(log), instance: settings.instance.clone(), decisions: None })
     }
 
     /// Tells the store how far the log is. What was noted once, the log must have for ever.

@@ -16,6 +16,7 @@ fn who() -> Requester {
         reason: Reason::CustomerInitiated,
         behalf: Some(Principal::new("alice").expect("legal")),
         request_id: [3; 16],
+        for_request: None,
     }
 }
 

@@ -58,3 +58,15 @@ pub(super) fn read(bytes: &[u8]) -> Option<Vec<Restorable>> {
     }
     (d.position() == bytes.len()).then_some(keks)
 }
+
+/// What parses as the contents of a backup is written as contents that read as the same.
+#[doc(hidden)]
+pub fn fuzz_bundle(bytes: &[u8]) {
+    if let Some(keks) = read(bytes) {
+        let written = write(keks.iter().map(|one| (&one.name, one.bytes.clone())));
+        let again = read(&written).expect("what is written is a bundle");
+        let names = |keks: &[Restorable]| keks.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&again), names(&keks));
+        assert!(keks.iter().zip(&again).all(|(one, other)| one.bytes == other.bytes));
+    }
+}

@@ -38,7 +38,7 @@ pub struct BackupNote {
 
 impl BackupNote {
     /// The id as shares bear it.
-    pub(super) fn seal_id(&self) -> Option<SealId> {
+    pub(in crate::custodian) fn seal_id(&self) -> Option<SealId> {
         unhex(&self.id).map(SealId::from_bytes)
     }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::custodian::audit::permit;
 use crate::custodian::kek::{KeyOptions, Labels};
+use crate::names::BranchId;
 
 struct Officer {
     identities: Identities,
@@ -36,8 +37,11 @@ fn backup(officers: &[Officer], threshold: u64) -> (String, [Kek; 2]) {
     one.set_disabled(true, permit());
     let two = Kek::create(&KeyOptions::default(), 1_800_000_002, permit()).expect("random");
     let (first, second) = (name("a-records"), name("b-records"));
-    let keks =
-        [BackedUp { name: &first, kek: &one, ledger_rows: 7 }, BackedUp { name: &second, kek: &two, ledger_rows: 0 }];
+    let ledger = |keys: u8| LedgerSum::of(1_800_000_000, (0..keys).map(|key| (BranchId::from_bytes([key; 16]), 5)));
+    let keks = [
+        BackedUp { name: &first, kek: &one, ledger_rows: 7, ledger: ledger(3) },
+        BackedUp { name: &second, kek: &two, ledger_rows: 0, ledger: ledger(0) },
+    ];
     let (text, note) = make(&keks, &audience(officers, threshold), "custodian-1", 1_800_000_003).expect("makes");
     assert_eq!(BackupNote::parse(&note.to_bytes()).as_ref(), Ok(&note));
     assert_eq!(Backup::parse(&text).expect("parses").note(), &note);
@@ -62,7 +66,9 @@ fn any_threshold_of_officers_open_it_and_it_is_what_was_backed_up() {
         let shares = opened(&backup, &some.map(|at| &officers[at]));
         let after = keks(&backup, &shares).expect("opens");
         for (before, after) in before.iter().zip(&after) {
-            assert_eq!(*before.to_bytes(), *after.kek().to_bytes(), "all of it: settings, labels, state, keys");
+            let mut marked = Kek::parse(&before.to_bytes()).expect("parses");
+            marked.mark_restored();
+            assert_eq!(*marked.to_bytes(), *after.kek().to_bytes(), "all of it: settings, labels, state, keys");
         }
     }
     let all = opened(&backup, &officers.iter().collect::<Vec<_>>());
@@ -72,6 +78,8 @@ fn any_threshold_of_officers_open_it_and_it_is_what_was_backed_up() {
     let pretty = Backup::parse(&serde_json::to_string_pretty(&value).expect("JSON")).expect("parses");
     assert_eq!(pretty.sha256(), backup.sha256());
     assert_eq!(backup.ledger_rows().collect::<Vec<_>>(), [("a-records", 7), ("b-records", 0)]);
+    let ledgers: Vec<_> = backup.ledgers().map(|(kek, sum)| (kek, sum.map(|sum| sum.branch_keys()))).collect();
+    assert_eq!(ledgers, [("a-records", Some(3)), ("b-records", Some(0))]);
     for secret in before.iter().map(Kek::to_bytes) {
         assert!(!text.contains(&STANDARD.encode(&secret[secret.len() - 32..])));
     }
@@ -109,7 +117,7 @@ fn a_field_that_was_changed_is_found() {
     let officers = officers(3);
     let (text, _) = backup(&officers, 2);
     let shares = opened(&Backup::parse(&text).expect("parses"), &[&officers[0], &officers[1]]);
-    let changes: [(&str, Value); 10] = [
+    let changes: [(&str, Value); 12] = [
         ("/threshold", 3.into()),
         ("/made", "2030-01-01T00:00:00Z".into()),
         ("/instance", "custodian-2".into()),
@@ -117,6 +125,8 @@ fn a_field_that_was_changed_is_found() {
         ("/keks/0/versions", json!([2])),
         ("/keks/0/labels", json!([])),
         ("/keks/0/ledger_rows", 8.into()),
+        ("/keks/0/ledger/branch_keys", 2.into()),
+        ("/keks/0/ledger/ids_sha256", "00".repeat(32).into()),
         ("/shares/0/recipient", officers[0].recipient.replace("age1", "age2").into()),
         ("/shares/2/share", "".into()),
         ("/id", "00".repeat(16).into()),

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::custodian::approval::json::{parse_json, rfc3339};
+use crate::custodian::approval::json::{parse_json, rfc3339, unix_s};
 use crate::custodian::approval::{Approval, Proposal, ProposalDocument, REQUIRED_MIN, Subject, Verb, verify};
 use crate::custodian::identity::key_sha256;
 use crate::custodian::kek::KekInfo;
@@ -21,6 +21,9 @@ use super::Destruction;
 const HEADER: &str = "claviger/1 certificate of destruction\n";
 /// Room for the signature below the text.
 const SIGNATURE_ROOM: usize = 1024;
+/// Both quorums: their names in it, what they approved, and the name of whose call it was.
+const QUORUMS: [(&str, &str, &str); 2] =
+    [("first_quorum", "destroy", "requested_by"), ("second_quorum", "erase", "erased_by")];
 /// Most backups that are named; of more, the newest.
 pub const BACKUPS_TOLD: usize = 100;
 
@@ -114,7 +117,8 @@ fn text(what: &Certified<'_>, with_certificates: bool) -> String {
     format!("{HEADER}{certificate:#}\n")
 }
 
-/// Reads a certificate that the owner of `log` signed, and checks the officers' signatures in it.
+/// Reads a certificate that the owner of `log` signed, and checks that the officers' signatures in it approve just that. Which CA their
+/// certificates are from is not checked, nor signatures that were [left out](signatures_left_out): the audit log has all of it.
 ///
 /// # Errors
 /// [`InvalidCertificate`].
@@ -125,16 +129,49 @@ pub fn read_certificate(note: &[u8], log: &VerifierKey) -> Result<Value, Invalid
     }
     let body = note.text().strip_prefix(HEADER).ok_or(InvalidCertificate::Other)?;
     let certificate = parse_json(body.as_bytes()).map_err(|_| InvalidCertificate::Other)?;
-    for quorum in ["first_quorum", "second_quorum"] {
-        is_carried(&certificate, &certificate[quorum]).ok_or(InvalidCertificate::Unapproved)?;
-    }
+    is_approved(&certificate).ok_or(InvalidCertificate::Unapproved)?;
     Ok(certificate)
 }
 
-/// Whether enough people signed for this proposal, as far as their certificates are there.
-fn is_carried(certificate: &Value, quorum: &Value) -> Option<()> {
+/// How many officers' signatures a certificate names and does not have, because they were too long for it.
+pub fn signatures_left_out(certificate: &Value) -> usize {
+    let of = |quorum: &str| certificate[quorum]["approvals"].as_array().into_iter().flatten();
+    let approvals = QUORUMS.iter().flat_map(|(quorum, ..)| of(quorum));
+    approvals.filter(|one| one.get("certificate").is_none()).count()
+}
+
+/// Whether one quorum approved that this be destroyed, and another one, after the waiting, that it be erased.
+pub(super) fn is_approved(certificate: &Value) -> Option<()> {
+    let mut documents = Vec::with_capacity(QUORUMS.len());
+    for (quorum, verb, by) in QUORUMS {
+        let document = is_carried(&certificate[quorum])?;
+        (is_about(certificate, &document, verb)? && certificate[by] == document.requester.as_str()).then_some(())?;
+        documents.push(document);
+    }
+    let [first, second] = documents.as_slice() else { return None };
+    let at = |name: &str| unix_s(certificate[name].as_str()?);
+    let due = at("scheduled")?.checked_add_unsigned(certificate["wait_s"].as_u64()?)?;
+    let in_turn = first.created_unix_s <= at("scheduled")? && due <= second.created_unix_s;
+    let distinct = first.id != second.id && first.version == second.version;
+    (in_turn && distinct && second.created_unix_s <= at("erased")?).then_some(())
+}
+
+/// Whether a proposal is for doing `verb` to what the certificate says was destroyed.
+fn is_about(certificate: &Value, document: &ProposalDocument, verb: &str) -> Option<bool> {
+    let kek = certificate["kek"].as_str()?;
+    let newest = certificate["versions"].as_array()?.last().and_then(|one| one["version"].as_u64());
+    let version = u64::from(document.version?.number());
+    let body = parse_json(document.body.as_bytes()).ok()?;
+    let named = body.get("version").map(|version| version.as_u64());
+    let right_body = if certificate["whole"] == true { named.is_none() } else { named == Some(Some(version)) };
+    let of_kek = document.kek.as_ref().is_some_and(|name| name.as_str() == kek);
+    let call = document.method == "POST" && document.path.ends_with(&format!("/keys/{kek}/{verb}"));
+    Some(of_kek && call && right_body && newest.is_none_or(|newest| newest == version))
+}
+
+/// The proposal, if enough people signed for it, as far as their certificates are there.
+fn is_carried(quorum: &Value) -> Option<ProposalDocument> {
     let document = ProposalDocument::from_json(quorum).ok()?;
-    let about = document.kek.as_ref().is_some_and(|kek| certificate["kek"] == kek.as_str());
     let (hash, mut officers, mut keys) = (document.hash(), Vec::new(), Vec::new());
     for one in quorum["approvals"].as_array()? {
         let officer = one["officer"].as_str()?.to_owned();
@@ -158,5 +195,5 @@ fn is_carried(certificate: &Value, quorum: &Value) -> Option<()> {
     keys.dedup();
     let required = usize::from(document.required.max(REQUIRED_MIN));
     let carried = count == officers.len() && signed == keys.len() && count >= required;
-    (about && carried).then_some(())
+    carried.then_some(document)
 }

@@ -2,27 +2,33 @@
 //!
 //! **Invariant:** a backup is given out only after the store knows of it, so that certificates of destruction name it.
 
-mod restore;
+pub(super) mod restore;
+pub(super) mod shares;
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::crypto;
 use crate::custodian::approval::json::hex;
 use crate::custodian::audit::{Action, Decision, Details, Use, Verdict};
-use crate::custodian::backup::{self, Audience, BACKUP_KEKS_MAX, BackedUp, BackupNote, BackupRefused};
+use crate::custodian::backup::{self, Audience, BACKUP_KEKS_MAX, BackedUp, BackupNote, BackupRefused, LedgerSum};
 use crate::custodian::kek::Kek;
 use crate::custodian::requester::Requester;
-use crate::names::KekName;
+use crate::names::{KekName, KekVersion};
 
 use super::destruction::Spares;
 use super::edit::{Edit, Item};
 use super::gate::{Gate, Gated};
 use super::keys::Tries;
 use super::refresh::View;
+use super::snapshot::Stored;
 use super::{Done, Engine, EngineError, GatedCall};
 
 pub use restore::{BranchesRestored, RESTORED_BRANCHES_MAX, Restored, RestoredBranch};
 
+/// What was made so many seconds ago is in the ledger or never will be, also where clocks differ: that much of it a backup accounts for.
+const SETTLED_S: i64 = 60;
 /// Most names of KEKs that an entry of the log spells out.
 const NAMES_MAX: usize = 200;
 
@@ -44,6 +50,11 @@ impl View {
         let mut found: Vec<&BackupNote> = all.filter(|note| note.holds(name)).collect();
         found.sort_by_key(|note| std::cmp::Reverse(note.made_unix_s));
         found
+    }
+
+    /// The newest version of a KEK that waits for being erased without the KEK.
+    fn waits_through(&self, name: &KekName) -> Option<KekVersion> {
+        self.destructions_of(name).filter(|one| one.is_waiting()).filter_map(|one| one.target.through).max()
     }
 
     /// Those that are asked for, by name, and those that are left out.
@@ -129,12 +140,28 @@ impl Engine {
         audience: &Audience,
         now_unix_s: i64,
     ) -> Result<(String, BackupNote), EngineError> {
-        let mut keks = Vec::with_capacity(names.len());
+        let mut copies: Vec<Arc<Stored<Kek>>> = Vec::with_capacity(names.len());
         for name in names {
             let stored = view.snapshot.keks.get(name).ok_or_else(|| BackupRefused::UnknownKek(name.clone()))?;
-            let kek: &Kek = &stored.value;
+            copies.push(match view.waits_through(name) {
+                // A copy of what is to be erased would outlive it, and the certificate may be written before this backup is known.
+                Some(through) => {
+                    let value = stored.value.without(through).ok_or_else(|| BackupRefused::Doomed(name.clone()))?;
+                    Arc::new(Stored { value, version: stored.version, print: stored.print })
+                }
+                None => Arc::clone(stored),
+            });
+        }
+        let mut keks = Vec::with_capacity(names.len());
+        for (name, copy) in names.iter().zip(&copies) {
             let ledger_rows = self.store.count_branches(name).await?.iter().map(|(_, rows)| rows).sum();
-            keks.push(BackedUp { name, kek, ledger_rows });
+            let mut branch_keys = Vec::new();
+            self.each_state(name, |state| {
+                branch_keys.extend(state.context().map(|_| (state.id, state.created_unix_s())));
+            })
+            .await?;
+            let ledger = LedgerSum::of(now_unix_s.saturating_sub(SETTLED_S), branch_keys);
+            keks.push(BackedUp { name, kek: &copy.value, ledger_rows, ledger });
         }
         Ok(backup::make(&keks, audience, self.audit.instance(), now_unix_s)?)
     }

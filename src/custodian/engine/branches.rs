@@ -54,6 +54,11 @@ pub enum BranchFailure {
     /// The ledger's entry is from before contexts were kept.
     #[error("the ledger does not tell its context; rewrap it by the Transit API, with its context")]
     WithoutContext,
+    /// The site is none that has to hold it.
+    #[error(
+        "the custodian's `[keys]` has its bucket at: {0}; compare with the bucket's `site` in the proxy's configuration"
+    )]
+    Elsewhere(String),
     /// It does not open, or to another key.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -77,7 +82,8 @@ impl Engine {
     ) -> Result<Done<BranchList>, EngineError> {
         let (_, _, receipt) = self.allow_on_branches(who, Action::Read, name, None).await?;
         let limit = limit.clamp(1, BRANCHES_AT_ONCE_MAX);
-        let needed = |state: &BranchState| before.is_none_or(|before| state.needs(&self.settings.sites) < before);
+        let needed =
+            |state: &BranchState| before.is_none_or(|before| state.needs(self.settings.sites_of(state)) < before);
         let mut branches = Vec::new();
         let (mut from, mut pages_left) = (after, PAGES_MAX);
         loop {
@@ -169,7 +175,7 @@ impl Engine {
         let mut detail = of_ids(&ids);
         detail["site"] = site.into();
         let (kek, permit, receipt) = self.allow_on_branches(who, Action::Rewrap, name, Some(detail)).await?;
-        if !self.settings.sites.iter().any(|known| known == site) {
+        if !self.settings.all_sites().iter().any(|known| known == site) {
             return Err(EngineError::NoSuchSite);
         }
         let states = self.states(name, &ids).await?;
@@ -177,6 +183,11 @@ impl Engine {
         let (mut writes, mut to_open) = (Vec::new(), Vec::new());
         for (id, wrapped) in read {
             match (find(&states, *id), wrapped) {
+                // It would not count; whoever reads it back here goes by another configuration.
+                (Ok((state, _)), _) if !self.settings.sites_of(state).iter().any(|known| known == site) => {
+                    let sites = self.settings.sites_of(state).join(", ");
+                    each.failed.push((*id, BranchFailure::Elsewhere(sites)));
+                }
                 (Ok(_), None) => writes.push((*id, None)),
                 (Ok((state, context)), Some(wrapped)) => to_open.push((*id, state, Ciphertext::of(wrapped), context)),
                 (Err(failed), _) => each.failed.push((*id, failed)),

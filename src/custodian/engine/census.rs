@@ -1,7 +1,7 @@
 //! Counts what still hangs on which version of a KEK, and says whether old ones may go.
 //!
-//! **Invariant:** a version is not retired while a branch key that was generated under it, or before, has not been read back from every
-//! site in a newer wrapping, after the time in which a proxy may still have been given one.
+//! **Invariant:** a version is not retired while a branch key that was generated under it, or before, has not been read back, from every
+//! site that has to hold it, in a newer wrapping, after the time in which a proxy may still have been given one.
 
 use std::collections::BTreeMap;
 
@@ -47,12 +47,14 @@ pub struct Retirement {
     pub unconfirmed: u64,
     /// For how long proxies may still be given branch keys under an older version, in seconds.
     pub wait_s: u64,
+    /// The newest version that branch keys may hang on that the ledger does not know, because the KEK came from a backup.
+    pub restored_through: Option<KekVersion>,
 }
 
 impl Retirement {
     /// Whether nothing stands against it.
     pub fn is_allowed(&self) -> bool {
-        self.needed == 0 && self.unconfirmed == 0 && self.wait_s == 0
+        self.needed == 0 && self.unconfirmed == 0 && self.wait_s == 0 && self.restored_through.is_none()
     }
 }
 
@@ -69,7 +71,7 @@ impl Engine {
             latest: kek.latest(),
             min_decryption: kek.min_decryption(),
             rotated_unix_s: info.versions.last().map_or(0, |(_, made)| *made),
-            sites: self.settings.sites.clone(),
+            sites: self.settings.all_sites(),
             branch_keys: 0,
             without_context: 0,
             versions: info.versions.iter().map(|(version, _)| (*version, 0)).collect(),
@@ -79,20 +81,17 @@ impl Engine {
         self.each_state(name, |state| {
             census.branch_keys += 1;
             census.without_context += u64::from(state.context().is_none());
-            *census.versions.entry(state.needs(&self.settings.sites)).or_default() += 1;
+            *census.versions.entry(state.needs(self.settings.sites_of(state))).or_default() += 1;
             self.weigh(&mut census.retire, late_from, state);
         })
         .await?;
-        if census.branch_keys == 0 {
-            census.retire.wait_s = 0;
-        }
         Ok(Done { value: census, receipt, existed: true })
     }
 
     /// Whether all versions before `before` may be retired.
     ///
     /// # Errors
-    /// [`EngineError::StillNeeded`]; the refusal is in the log.
+    /// [`EngineError::StillNeeded`], [`EngineError::LedgerNotWhole`]; the refusal is in the log.
     pub(super) async fn may_retire(
         &self,
         view: &View,
@@ -101,42 +100,77 @@ impl Engine {
         (name, kek): (&KekName, &Kek),
         before: KekVersion,
     ) -> Result<(), EngineError> {
+        self.must_be_whole(view, who, what, kek).await?;
         let mut retire = self.retirement(kek, before);
         let late_from = self.late_from(kek, before);
-        let mut any = false;
-        self.each_state(name, |state| {
-            any = true;
-            self.weigh(&mut retire, late_from, state);
-        })
-        .await?;
-        if retire.is_allowed() || !any {
+        self.each_state(name, |state| self.weigh(&mut retire, late_from, state)).await?;
+        if retire.is_allowed() {
             return Ok(());
         }
-        self.refuse(view, who, what).await?;
+        self.refuse(view, who, what, rule::STILL_NEEDED).await?;
         Err(EngineError::StillNeeded(retire))
+    }
+
+    /// Whether the ledger is believed to have every branch key of the KEK, which it is not after the KEK came from a backup.
+    ///
+    /// # Errors
+    /// [`EngineError::LedgerNotWhole`]; the refusal is in the log.
+    pub(super) async fn must_be_whole(
+        &self,
+        view: &View,
+        who: &Requester,
+        what: &Use,
+        kek: &Kek,
+    ) -> Result<(), EngineError> {
+        let Some(through) = kek.restored_through() else { return Ok(()) };
+        self.refuse(view, who, what, rule::NOT_WHOLE).await?;
+        Err(EngineError::LedgerNotWhole(through))
+    }
+
+    /// Whether old versions may be erased without the waiting, the tombstone and the certificate that destruction has.
+    ///
+    /// # Errors
+    /// [`EngineError::TrimsBranchKeys`], [`EngineError::LedgerNotWhole`]; the refusal is in the log.
+    pub(super) async fn may_trim(
+        &self,
+        view: &View,
+        who: &Requester,
+        what: &Use,
+        (name, kek): (&KekName, &Kek),
+    ) -> Result<(), EngineError> {
+        self.must_be_whole(view, who, what, kek).await?;
+        if !self.has_branch_keys(name).await? {
+            return Ok(());
+        }
+        self.refuse(view, who, what, rule::STILL_NEEDED).await?;
+        Err(EngineError::TrimsBranchKeys)
+    }
+
+    async fn has_branch_keys(&self, name: &KekName) -> Result<bool, EngineError> {
+        Ok(self.store.count_branches(name).await?.iter().any(|(_, count)| *count > 0))
     }
 
     /// Whether the KEK may go as a whole, which is for destruction alone where branch keys hang on it.
     ///
     /// # Errors
-    /// [`EngineError::HasBranchKeys`]; the refusal is in the log.
+    /// [`EngineError::HasBranchKeys`], [`EngineError::LedgerNotWhole`]; the refusal is in the log.
     pub(super) async fn may_delete(
         &self,
         view: &View,
         who: &Requester,
         what: &Use,
-        name: &KekName,
+        (name, kek): (&KekName, &Kek),
     ) -> Result<(), EngineError> {
-        let counted = self.store.count_branches(name).await?;
-        if counted.iter().all(|(_, count)| *count == 0) {
+        self.must_be_whole(view, who, what, kek).await?;
+        if !self.has_branch_keys(name).await? {
             return Ok(());
         }
-        self.refuse(view, who, what).await?;
+        self.refuse(view, who, what, rule::STILL_NEEDED).await?;
         Err(EngineError::HasBranchKeys)
     }
 
-    async fn refuse(&self, view: &View, who: &Requester, what: &Use) -> Result<(), EngineError> {
-        let verdict = denied(view.snapshot.policy.value.hash(), rule::STILL_NEEDED);
+    async fn refuse(&self, view: &View, who: &Requester, what: &Use, broken: &'static str) -> Result<(), EngineError> {
+        let verdict = denied(view.snapshot.policy.value.hash(), broken);
         match self.permit(who, what, &verdict, Details::at(view.snapshot.generation)).await {
             Ok(_) | Err(EngineError::Denied) => Ok(()),
             Err(failed) => Err(failed),
@@ -144,8 +178,10 @@ impl Engine {
     }
 
     fn retirement(&self, kek: &Kek, before: KekVersion) -> Retirement {
-        let wait_s = self.late_from(kek, before).saturating_sub(self.clock.now_unix_s());
-        Retirement { before, needed: 0, unconfirmed: 0, wait_s: u64::try_from(wait_s).unwrap_or(0) }
+        // One that is not derived has no branch keys, now and for good; of any other, one may be on its way.
+        let late_from = if kek.is_derived() { self.late_from(kek, before) } else { i64::MIN };
+        let wait_s = u64::try_from(late_from.saturating_sub(self.clock.now_unix_s())).unwrap_or(0);
+        Retirement { before, needed: 0, unconfirmed: 0, wait_s, restored_through: kek.restored_through() }
     }
 
     /// From when on nobody can be given a branch key under a version before `before`.
@@ -161,14 +197,10 @@ impl Engine {
         // One from the time to come is a clock's mistake.
         let late = late_from..=self.clock.now_unix_s();
         let newer = |site: &String| state.confirmed.get(site).filter(|found| found.version >= retire.before);
-        if !self.settings.sites.iter().all(|site| newer(site).is_some()) {
+        let sites = self.settings.sites_of(state);
+        if !sites.iter().all(|site| newer(site).is_some()) {
             retire.needed += 1;
-        } else if !self
-            .settings
-            .sites
-            .iter()
-            .all(|site| newer(site).is_some_and(|found| late.contains(&found.at_unix_s)))
-        {
+        } else if !sites.iter().all(|site| newer(site).is_some_and(|found| late.contains(&found.at_unix_s))) {
             retire.unconfirmed += 1;
         }
     }

@@ -33,12 +33,14 @@ pub(super) mod rule {
     pub(in crate::custodian::engine) const UNAPPROVED: &str = "approval required";
     /// Branch keys hang on what would be taken away.
     pub(in crate::custodian::engine) const STILL_NEEDED: &str = "still needed";
+    /// The KEK came from a backup, and nobody knows whether its ledger is whole.
+    pub(in crate::custodian::engine) const NOT_WHOLE: &str = "ledger not whole";
 }
 
 impl View {
     /// Whether `who`, its certificate or its client may do nothing any more.
     pub(super) fn is_shut_out(&self, who: &Requester) -> bool {
-        if self.snapshot.revocations.is_empty() && self.stopped.principals.is_empty() {
+        if self.snapshot.revocations.is_empty() && !self.stopped.has_principals() {
             return false;
         }
         revocation::principals(who).iter().any(|name| self.is_revoked(name))
@@ -46,12 +48,12 @@ impl View {
 
     /// Whether that principal or certificate is shut out.
     pub(super) fn is_revoked(&self, name: &str) -> bool {
-        self.snapshot.revocations.contains_key(name) || self.stopped.principals.contains(name)
+        self.snapshot.revocations.contains_key(name) || self.stopped.has_principal(name)
     }
 
     /// Whether the KEK was switched off here and the store may not know.
     pub(super) fn is_stopped(&self, name: &KekName) -> bool {
-        self.stopped.keks.contains(name)
+        self.stopped.has_kek(name)
     }
 }
 
@@ -162,6 +164,7 @@ impl EngineSettings {
             reason: Reason::SystemOperation,
             behalf: None,
             request_id: random_request_id()?,
+            for_request: None,
         })
     }
 }

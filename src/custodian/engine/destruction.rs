@@ -102,11 +102,18 @@ impl Target {
     /// Whether it can be destroyed, as the KEK is now.
     fn check(&self, kek: &Kek) -> Result<(), DestructionRefused> {
         let Some(through) = self.through else { return Ok(()) };
+        self.check_ledger(kek)?;
         if through < kek.oldest() || through > kek.latest() {
             return Err(DestructionRefused::NoSuchVersion);
         }
         let (through, min_decryption) = (through.number(), kek.min_decryption().number());
         if through < min_decryption { Ok(()) } else { Err(DestructionRefused::NotRetired { through, min_decryption }) }
+    }
+
+    /// Whether nothing that the ledger does not know may hang on versions that are to go without the KEK.
+    fn check_ledger(&self, kek: &Kek) -> Result<(), DestructionRefused> {
+        let unknown = kek.restored_through().filter(|_| self.through.is_some());
+        unknown.map_or(Ok(()), |through| Err(DestructionRefused::LedgerNotWhole(through)))
     }
 
     fn to_detail(&self) -> Value {

@@ -12,6 +12,7 @@ use crate::custodian::kek::{InvalidLabels, KeyringError};
 use crate::custodian::policy::PolicyError;
 use crate::custodian::revocation::InvalidRevocation;
 use crate::custodian::store::StoreError;
+use crate::names::KekVersion;
 
 use super::census::Retirement;
 
@@ -106,11 +107,20 @@ pub enum EngineError {
         .0.needed, .0.before, .0.unconfirmed, .0.wait_s
     )]
     StillNeeded(Retirement),
+    /// The KEK came from a backup, and its ledger may lack branch keys.
+    #[error(
+        "this key came from a backup (of version {0}): branch keys that its ledger does not know may hang on any version up to that. First \
+         `claviger key adopt`, and when all is found, `claviger key declare-whole`"
+    )]
+    LedgerNotWhole(KekVersion),
     /// Branch keys hang on the KEK that is to be deleted.
     #[error("branch keys, and so records, hang on this key: `claviger key destroy` is the way to erase it")]
     HasBranchKeys,
+    /// Branch keys hang on the KEK whose old versions are to be erased.
+    #[error("branch keys hang on this key: `claviger key destroy NAME:vN` is the way to erase old versions of it")]
+    TrimsBranchKeys,
     /// No site of that name has to hold the directory.
-    #[error("the custodian knows no site of that name: `[keys] sites` in its configuration")]
+    #[error("the custodian knows no site of that name: `[keys] sites` and `[[keys.site]]` in its configuration")]
     NoSuchSite,
     /// The policy is not right.
     #[error(transparent)]

@@ -8,6 +8,7 @@ use crate::custodian::approval::{Approval, PROPOSAL_LIFE_S, Proposal, ProposalDo
 use crate::custodian::audit::{Action, Details, Use, Verdict};
 use crate::custodian::identity::SpiffeId;
 use crate::custodian::requester::Requester;
+use crate::custodian::store::StoreError;
 use crate::names::{KekName, KekVersion};
 
 use super::decide::{denied, rule};
@@ -19,6 +20,8 @@ use super::{Engine, EngineError, GatedCall};
 const PENDING_MAX: usize = 32;
 /// Most proposals in all.
 const PROPOSALS_MAX: usize = if cfg!(test) { 80 } else { 5_000 };
+/// Most proposals that are taken out in one change with what makes them void.
+const WITHDRAWN_MAX: usize = 32;
 /// Most settled proposals that are cleared away with a new one.
 const CLEARED_MAX: usize = 32;
 
@@ -93,8 +96,10 @@ impl View {
         approvals.iter().filter(stands).count() >= usize::from(required)
     }
 
-    fn is_still_carried(&self, proposal: &Proposal) -> bool {
-        self.are_standing(proposal.approvals(), proposal.document().required)
+    /// By as many as it takes now, or took when it was proposed: one that waits is not let through because it is old.
+    fn is_still_carried(&self, proposal: &Proposal, required_now: u8) -> bool {
+        let required = proposal.document().required.max(required_now);
+        proposal.is_carried_by(required) && self.are_standing(proposal.approvals(), required)
     }
 }
 
@@ -102,10 +107,11 @@ impl Engine {
     /// Whether the call was approved.
     pub(super) fn gate(&self, view: &View, gated: Gated<'_>) -> Gate {
         let (now, policy) = (self.clock.now_unix_s(), view.snapshot.policy.value.hash());
+        let required = self.settings.approvals_required;
         let mut waits = None;
         for stored in view.snapshot.proposals.values().filter(|stored| gated.is_of(&stored.value, policy)) {
             match stored.value.state(now) {
-                ProposalState::Approved if view.is_still_carried(&stored.value) => {
+                ProposalState::Approved if view.is_still_carried(&stored.value, required) => {
                     let (proposal, version) = (stored.value.clone(), stored.version);
                     return Gate::Open(Box::new(Approved { proposal, version }));
                 }
@@ -176,6 +182,8 @@ impl Engine {
         if waiting >= PENDING_MAX || proposals.len() >= PROPOSALS_MAX {
             return Err(EngineError::TooMany);
         }
+        // Or it would never count, where it comes in the same second, or by a clock that is behind.
+        let created = gated.since_unix_s.map_or(now, |since| now.max(since));
         let document = ProposalDocument {
             id: ProposalDocument::random_id()?,
             requester: who.id.clone(),
@@ -185,11 +193,40 @@ impl Engine {
             kek: gated.kek.cloned(),
             version: gated.version,
             policy: view.snapshot.policy.value.hash(),
-            created_unix_s: now,
-            expires_unix_s: now + PROPOSAL_LIFE_S,
+            created_unix_s: created,
+            expires_unix_s: created + PROPOSAL_LIFE_S,
             required: self.settings.approvals_required,
         };
         Ok(Proposal::new(document, Some(who.key_sha256))?)
+    }
+
+    /// Adds to `edits` that the open proposals which `is_of` names go: they were for a state that is over with the change, and approvals
+    /// must not be kept for the next one. Of very many, some go before it.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    pub(super) async fn withdraw(
+        &self,
+        edits: &mut Vec<Edit>,
+        is_of: impl Fn(&ProposalDocument) -> bool + Send + Sync,
+    ) -> Result<(), StoreError> {
+        self.look().await?;
+        let (view, now) = (self.view(), self.clock.now_unix_s());
+        let is_open = |proposal: &Proposal| {
+            !matches!(proposal.state(now), ProposalState::Executed | ProposalState::Vetoed)
+                && is_of(proposal.document())
+        };
+        let is_changed = |id: &str| edits.iter().any(|edit| matches!(&edit.item, Item::Proposal(of, _) if of == id));
+        let open = view.snapshot.proposals.values().filter(|stored| is_open(&stored.value));
+        let mut open: Vec<Edit> = open
+            .filter(|stored| !is_changed(stored.value.id()))
+            .map(|stored| Edit { expected: stored.version, item: Item::Proposal(stored.value.id().to_owned(), None) })
+            .collect();
+        while open.len() > WITHDRAWN_MAX {
+            self.commit(open.split_off(open.len() - WITHDRAWN_MAX)).await?;
+        }
+        edits.extend(open);
+        Ok(())
     }
 
     /// Removes some of those whose time is over, and where there are many, of those that were settled before; the log keeps them. Or one

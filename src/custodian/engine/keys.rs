@@ -4,17 +4,19 @@
 //! meanwhile; otherwise it begins again.
 
 use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::crypto;
+use crate::custodian::approval::ProposalDocument;
 use crate::custodian::audit::{Action, Decision, Details, Permit, Use};
 use crate::custodian::barrier::Kind;
 use crate::custodian::destruction::DestructionRefused;
 use crate::custodian::kek::{Kek, KekInfo, KeyChange, KeyOptions, KeyringError, Labels};
 use crate::custodian::requester::Requester;
-use crate::custodian::store::{Record, StoreError};
+use crate::custodian::store::{Corruption, Record, StoreError};
 use crate::names::{KekName, KekVersion};
 
 use super::census;
@@ -239,9 +241,36 @@ impl Engine {
             Ok(())
         };
         let ask = Ask { spares: Some(Spares::Whole), ..Ask::gated(Action::Enable, call) };
-        let done = self.change(who, name, &ask, |_| true, enable).await?;
-        self.resume(Some(name), None);
+        // One that is on is left as it is, without a proposal that could be kept until it is off.
+        let (was_off, through) = (AtomicBool::new(true), self.last_stop());
+        let is_off = |kek: &Kek| {
+            let is_off = kek.is_disabled() || self.view().is_stopped(name);
+            was_off.store(is_off, Ordering::Relaxed);
+            is_off
+        };
+        let done = self.change(who, name, &ask, is_off, enable).await?;
+        if was_off.into_inner() {
+            self.resume(Some(name), None, through);
+        }
         Ok(done)
+    }
+
+    /// Takes it as given from now on that the ledger has every branch key of a KEK that came from a backup, once that was approved.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn declare_whole(
+        &self,
+        who: &Requester,
+        name: &KekName,
+        call: &GatedCall,
+    ) -> Result<Done<()>, EngineError> {
+        let declare = |kek: &mut Kek, _, permit| {
+            kek.declare_whole(permit);
+            Ok(())
+        };
+        let ask = Ask::gated(Action::RestoreBackup, call);
+        self.change(who, name, &ask, |kek| kek.restored_through().is_some(), declare).await
     }
 
     /// Erases a KEK, once that was approved.
@@ -292,7 +321,9 @@ impl Engine {
     async fn save_disabled(&self, what: &Use, name: &KekName, permit: Permit) -> Result<(), EngineError> {
         let (mut kek, version) = self.read_kek(name).await?.ok_or(KeyringError::Unknown)?;
         kek.set_disabled(true, permit);
-        self.commit_noted(what, vec![Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) }]).await
+        let mut edits = vec![Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) }];
+        self.withdraw(&mut edits, |document| is_to_enable(document, name)).await?;
+        self.commit_noted(what, edits).await
     }
 
     /// Rotates what is due, at each interval until the engine is dropped.
@@ -358,6 +389,9 @@ impl Engine {
             self.allow(who, name, ask, is_grave).await?;
         let value = apply(&mut kek, self.clock.now_unix_s(), permit)?;
         edits.push(Edit { expected: version, item: Item::Kek(name.clone(), Some(kek)) });
+        if ask.action == Action::Enable {
+            self.withdraw(&mut edits, |document| is_to_enable(document, name)).await?;
+        }
         if ask.narrows {
             self.commit_noted(&what, edits).await?;
         } else {
@@ -386,13 +420,19 @@ impl Engine {
         let (latest, labels) = found.as_ref().map_or((None, &none), |(kek, _)| (Some(kek.latest()), kek.labels()));
         let what = Use::of_kek(ask.action, name, latest, labels);
         let verdict = self.decide(&view, who, &what, None);
-        let mut approved = None;
+        let (mut approved, mut detail) = (None, ask.detail.clone());
         if let (Some((kek, _)), Decision::Allow) = (&found, verdict.decision) {
             if let Some(before) = census::retired_by(kek, ask.min_decryption) {
                 self.may_retire(&view, who, &what, (name, kek), before).await?;
+                if let Some(detail) = &mut detail {
+                    detail["retire"] = self.settings.of_retiring();
+                }
             }
             if ask.action == Action::Delete {
-                self.may_delete(&view, who, &what, name).await?;
+                self.may_delete(&view, who, &what, (name, kek)).await?;
+            }
+            if ask.action == Action::Trim {
+                self.may_trim(&view, who, &what, (name, kek)).await?;
             }
         }
         let grave = !under_way && found.as_ref().is_some_and(|(kek, _)| is_grave(kek));
@@ -405,10 +445,11 @@ impl Engine {
             }
         }
         // What is refused below without having been approved changes nothing: its entry has no version.
-        let changes = approved.is_some() || !matches!(ask.action, Action::Trim | Action::Delete | Action::Enable);
+        let gated = [Action::Trim, Action::Delete, Action::Enable, Action::RestoreBackup].contains(&ask.action);
+        let changes = approved.is_some() || !gated;
         let what = Use { version: what.version.filter(|_| changes), ..what };
         let proposal = approved.as_ref().map(|approved| approved.id());
-        let more = Details { generation: view.snapshot.generation, proposal, detail: ask.detail.clone() };
+        let more = Details { generation: view.snapshot.generation, proposal, detail };
         let (permit, receipt) = self.permit(who, &what, &verdict, more).await?;
         let (kek, version) = found.ok_or(KeyringError::Unknown)?;
         if under_way {
@@ -425,9 +466,25 @@ impl Engine {
         Ok(Some((parse_kek(&record)?, record.version)))
     }
 
-    /// A record as the store has it.
+    /// A record as the store has it, and not older than it was seen before.
     pub(super) async fn read(&self, kind: Kind, name: &str) -> Result<Option<Record>, StoreError> {
-        self.store.get(kind, name).await.inspect_err(|failed| self.halt_if_broken(failed))
+        self.try_read(kind, name).await.inspect_err(|failed| self.halt_if_broken(failed))
+    }
+
+    async fn try_read(&self, kind: Kind, name: &str) -> Result<Option<Record>, StoreError> {
+        for _ in 0..TRIES {
+            let seen = self.view().snapshot;
+            let record = self.store.get(kind, name).await?;
+            if record.as_ref().map_or(0, |record| record.version) >= seen.version_of(kind, name) {
+                return Ok(record);
+            }
+            // Another custodian may have removed it, and made it anew; then the store moved on.
+            if self.store.epoch().await?.generation() == seen.generation {
+                return Err(StoreError::Corrupt(Corruption::Account));
+            }
+            self.look().await?;
+        }
+        Err(StoreError::Busy)
     }
 }
 
@@ -440,6 +497,11 @@ struct Allowed {
     receipt: crate::tlog::Receipt,
     /// What has to be stored with the change.
     edits: Vec<Edit>,
+}
+
+/// Whether it is proposed to switch the KEK on.
+fn is_to_enable(document: &ProposalDocument, name: &KekName) -> bool {
+    document.kek.as_ref() == Some(name) && document.path.ends_with("/enable")
 }
 
 fn is_due(kek: &Kek, now: i64) -> bool {

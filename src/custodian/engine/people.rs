@@ -48,14 +48,14 @@ impl Engine {
         if all.len() >= REVOCATIONS_MAX || of_one >= REVOCATIONS_OF_ONE_MAX {
             return Err(EngineError::TooMany);
         }
-        self.stop_principal(principal);
+        let stop = self.stop_principal(principal);
         let item = Item::Revocation(principal.to_owned(), Some(revocation.clone()));
         let existed = match self.commit_noted(&what, vec![Edit { expected: 0, item }]).await {
             Ok(()) => false,
             // Someone was faster, and noted it; what the store says counts from now on.
             Err(EngineError::Store(StoreError::Conflict)) => {
                 self.look().await?;
-                self.resume(None, Some(principal));
+                self.resume(None, Some(principal), stop);
                 true
             }
             Err(failed) => return Err(failed),
@@ -68,12 +68,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn reinstate(&self, who: &Requester, principal: &str, call: &GatedCall) -> Result<Done<()>, EngineError> {
-        let mut tries = Tries::default();
+        let (mut tries, through) = (Tries::default(), self.last_stop());
         loop {
             match self.try_reinstate(who, principal, call).await {
                 Err(failed) => tries.again(failed).await?,
                 Ok(done) => {
-                    self.resume(None, Some(principal));
+                    self.resume(None, Some(principal), through);
                     return Ok(done);
                 }
             }
@@ -85,7 +85,9 @@ impl Engine {
         let what = Use::of_custodian(Action::Reinstate).about(principal);
         let verdict = self.decide(&view, who, &what, None);
         let stored = view.snapshot.revocations.get(principal);
-        let gated = Gated { call, requester: Some(&who.id), kek: None, version: None, since_unix_s: None };
+        // What was approved in the second of the revocation or before was for an earlier one.
+        let since_unix_s = stored.map(|stored| stored.value.at_unix_s().saturating_add(1));
+        let gated = Gated { call, requester: Some(&who.id), kek: None, version: None, since_unix_s };
         let mut approved = None;
         if verdict.decision == Decision::Allow && stored.is_some() {
             match self.gate(&view, gated) {

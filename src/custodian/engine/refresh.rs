@@ -2,13 +2,14 @@
 //!
 //! **Invariant:** the snapshot never goes back to an earlier generation.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use crate::custodian::barrier::Kind;
 use crate::custodian::store::{Corruption, StoreError};
 use crate::names::KekName;
 
@@ -24,8 +25,36 @@ const READ_BACK_PAUSE: Duration = Duration::from_millis(100);
 /// What was switched off here and may not be in the store yet, or never came there.
 #[derive(Clone, Default)]
 pub(super) struct Stopped {
-    pub(super) keks: HashSet<KekName>,
-    pub(super) principals: HashSet<String>,
+    /// How often something was stopped, which numbers the stops.
+    stops: u64,
+    keks: HashMap<KekName, Stop>,
+    principals: HashMap<String, u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Stop {
+    number: u64,
+    /// The version of the record that was to be replaced by one that is off.
+    version: u64,
+}
+
+impl Stopped {
+    pub(super) fn has_kek(&self, name: &KekName) -> bool {
+        self.keks.contains_key(name)
+    }
+
+    pub(super) fn has_principal(&self, name: &str) -> bool {
+        self.principals.contains_key(name)
+    }
+
+    pub(super) fn has_principals(&self) -> bool {
+        !self.principals.is_empty()
+    }
+
+    fn next(&mut self) -> u64 {
+        self.stops += 1;
+        self.stops
+    }
 }
 
 /// What decisions look at.
@@ -74,26 +103,41 @@ impl Engine {
 
     /// Stops a KEK here and now, before the store knows.
     pub(super) fn stop_kek(&self, name: &KekName) {
-        let added = self.change_view(|view| Arc::make_mut(&mut view.stopped).keks.insert(name.clone()));
-        if added {
+        let before = self.change_view(|view| {
+            let version = view.snapshot.version_of(Kind::Kek, name.as_str());
+            let stopped = Arc::make_mut(&mut view.stopped);
+            let number = stopped.next();
+            stopped.keks.insert(name.clone(), Stop { number, version })
+        });
+        if before.is_none() {
             self.tell([Event::Kek { name: name.clone(), change: KekEvent::Disabled }]);
         }
     }
 
-    /// Shuts a principal out here and now, before the store knows.
-    pub(super) fn stop_principal(&self, principal: &str) {
-        let added = self.change_view(|view| Arc::make_mut(&mut view.stopped).principals.insert(principal.to_owned()));
-        if added {
+    /// Shuts a principal out here and now, before the store knows. Gives the number of the stop.
+    pub(super) fn stop_principal(&self, principal: &str) -> u64 {
+        let (number, before) = self.change_view(|view| {
+            let stopped = Arc::make_mut(&mut view.stopped);
+            let number = stopped.next();
+            (number, stopped.principals.insert(principal.to_owned(), number))
+        });
+        if before.is_none() {
             self.tell([Event::Principal { principal: principal.to_owned(), revoked: true }]);
         }
+        number
     }
 
-    /// What was switched on with all formalities is not stopped any more.
-    pub(super) fn resume(&self, kek: Option<&KekName>, principal: Option<&str>) {
+    /// The number of the last stop until now.
+    pub(super) fn last_stop(&self) -> u64 {
+        self.view().stopped.stops
+    }
+
+    /// What was switched on with all formalities is not stopped any more, unless it was stopped again after the stop `through`.
+    pub(super) fn resume(&self, kek: Option<&KekName>, principal: Option<&str>, through: u64) {
         self.change_view(|view| {
             let stopped = Arc::make_mut(&mut view.stopped);
-            kek.map(|kek| stopped.keks.remove(kek));
-            principal.map(|principal| stopped.principals.remove(principal));
+            stopped.keks.retain(|name, stop| Some(name) != kek || stop.number > through);
+            stopped.principals.retain(|name, number| Some(name.as_str()) != principal || *number > through);
         });
     }
 
@@ -143,13 +187,17 @@ impl Engine {
         let next = Arc::new(next);
         self.change_view(|view| {
             view.snapshot = Arc::clone(&next);
-            let is_off = |name: &KekName| next.keks.get(name).is_none_or(|stored| stored.value.is_disabled());
-            let saved = view.stopped.keks.iter().any(is_off)
-                || view.stopped.principals.iter().any(|name| next.revocations.contains_key(name));
+            // One that was off already when it was stopped may be switched on meanwhile: its stop is not saved by that.
+            let is_off = |name: &KekName, stop: &Stop| {
+                let stored = next.keks.get(name);
+                stored.is_none_or(|stored| stored.value.is_disabled() && stored.version != stop.version)
+            };
+            let saved = view.stopped.keks.iter().any(|(name, stop)| is_off(name, stop))
+                || view.stopped.principals.keys().any(|name| next.revocations.contains_key(name));
             if saved {
                 let stopped = Arc::make_mut(&mut view.stopped);
-                stopped.keks.retain(|name| !is_off(name));
-                stopped.principals.retain(|name| !next.revocations.contains_key(name));
+                stopped.keks.retain(|name, stop| !is_off(name, stop));
+                stopped.principals.retain(|name, _| !next.revocations.contains_key(name));
             }
         });
         self.tell(events);
@@ -181,8 +229,10 @@ impl Engine {
             self.reload(u64::MAX).await.inspect_err(|failed| self.halt_if_broken(failed))?;
             return Ok(self.view().snapshot.generation);
         };
-        if generation == before.generation + 1 {
-            let next = before.after(generation, edits);
+        // An edit of what was not here as it was there is not made here either: what the store accounts for counts.
+        let was_here = |one: &Encoded| before.version_of(one.kind, &one.name) == one.expected;
+        if generation == before.generation + 1 && encoded.iter().all(was_here) {
+            let next = before.after(generation, edits, &encoded);
             self.replace(&before, next);
         } else if let Err(failed) = self.reload(generation).await {
             // It is in the store; the next look brings it here.
@@ -261,6 +311,7 @@ impl Engine {
             if engine.halted.load(Ordering::Acquire) {
                 continue;
             }
+            engine.drop_stale_shares(&engine.view());
             if let Err(failed) = engine.tell_left_out(false).await {
                 tracing::warn!(cause = %failed, "the audit log could not be told how many refusals were left out");
             }

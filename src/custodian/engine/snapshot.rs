@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::crypto::sha256;
 use crate::custodian::approval::Proposal;
 use crate::custodian::backup::BackupNote;
 use crate::custodian::barrier::Kind;
@@ -17,14 +18,18 @@ use crate::custodian::revocation::Revocation;
 use crate::custodian::store::{Corruption, Record, SealedStore, StoreError};
 use crate::names::KekName;
 
-use super::edit::{Edit, Item, POLICY_NAME};
+use super::edit::{Edit, Encoded, Item, POLICY_NAME};
 use super::events::{Event, KekEvent};
 
-/// A value and the version of its record.
+/// A value, the version of its record and what identifies its content.
 pub(super) struct Stored<T> {
     pub(super) value: T,
     pub(super) version: u64,
+    pub(super) print: Print,
 }
+
+/// SHA-256 of a record's content. Versions begin at 1 again where a record was removed and made anew.
+pub(super) type Print = [u8; 32];
 
 type Named<T> = BTreeMap<String, Arc<Stored<T>>>;
 
@@ -72,10 +77,11 @@ async fn list<N: Ord + std::hash::Hash + Eq, T>(
     let mut all = Vec::with_capacity(listing.records.len());
     for record in &listing.records {
         let name = name(&record.name).ok_or_else(|| not_understood(kind))?;
-        let same = before(&name).filter(|stored| stored.version == record.version);
+        let (version, print) = (record.version, sha256(&record.body));
+        let same = before(&name).filter(|stored| stored.version == version && stored.print == print);
         let stored = match same {
             Some(stored) => stored,
-            None => Arc::new(Stored { value: parse(record)?, version: record.version }),
+            None => Arc::new(Stored { value: parse(record)?, version, print }),
         };
         all.push((name, stored));
     }
@@ -138,22 +144,40 @@ impl Snapshot {
         })
     }
 
-    /// As it is after `edits`, which made `generation` out of this one.
-    pub(super) fn after(&self, generation: u64, edits: Vec<Edit>) -> Self {
+    /// The version of a record; 0 if there is none.
+    pub(super) fn version_of(&self, kind: Kind, name: &str) -> u64 {
+        fn of<T>(stored: Option<&Arc<Stored<T>>>) -> u64 {
+            stored.map_or(0, |stored| stored.version)
+        }
+        match kind {
+            Kind::Kek => of(KekName::new(name).ok().and_then(|name| self.keks.get(&name))),
+            Kind::Proposal => of(self.proposals.get(name)),
+            Kind::Grant => of(self.grants.get(name)),
+            Kind::Revocation => of(self.revocations.get(name)),
+            Kind::Destruction => of(self.destructions.get(name)),
+            Kind::Backup => of(self.backups.get(name)),
+            Kind::Policy => of((name == POLICY_NAME).then_some(&self.policy)),
+            _ => 0,
+        }
+    }
+
+    /// As it is after `edits`, which are `encoded` and made `generation` out of this one.
+    pub(super) fn after(&self, generation: u64, edits: Vec<Edit>, encoded: &[Encoded]) -> Self {
         let mut next = Self { generation, ..self.clone() };
-        for Edit { expected, item } in edits {
-            let version = expected + 1;
+        for (Edit { expected, item }, encoded) in edits.into_iter().zip(encoded) {
+            let now = (expected + 1, encoded.body.as_ref().map(|body| sha256(body)).unwrap_or_default());
+            let (version, print) = now;
             match item {
-                Item::Kek(name, Some(kek)) => drop(next.keks.insert(name, Arc::new(Stored { value: kek, version }))),
-                Item::Kek(name, None) => drop(next.keks.remove(&name)),
-                Item::Proposal(id, value) => put(&mut next.proposals, id, value, version),
-                Item::Grant(id, value) => put(&mut next.grants, id, value, version),
-                Item::Revocation(principal, value) => put(&mut next.revocations, principal, value, version),
-                Item::Destruction(value) => {
-                    put(&mut next.destructions, value.target.record_name(), Some(value), version)
+                Item::Kek(name, Some(value)) => {
+                    drop(next.keks.insert(name, Arc::new(Stored { value, version, print })));
                 }
-                Item::Backup(note) => put(&mut next.backups, note.id.clone(), Some(note), version),
-                Item::Policy(policy) => next.policy = Arc::new(Stored { value: policy, version }),
+                Item::Kek(name, None) => drop(next.keks.remove(&name)),
+                Item::Proposal(id, value) => put(&mut next.proposals, id, value, now),
+                Item::Grant(id, value) => put(&mut next.grants, id, value, now),
+                Item::Revocation(principal, value) => put(&mut next.revocations, principal, value, now),
+                Item::Destruction(value) => put(&mut next.destructions, value.target.record_name(), Some(value), now),
+                Item::Backup(note) => put(&mut next.backups, note.id.clone(), Some(note), now),
+                Item::Policy(value) => next.policy = Arc::new(Stored { value, version, print }),
             }
         }
         next
@@ -170,8 +194,8 @@ impl Snapshot {
         events.extend(revoked.map(|name| principal(name, true)));
         let reinstated = before.revocations.keys().filter(|name| !self.revocations.contains_key(*name));
         events.extend(reinstated.map(|name| principal(name, false)));
-        let grants = |snapshot: &Self| -> Vec<(String, u64)> {
-            snapshot.grants.iter().map(|(id, stored)| (id.clone(), stored.version)).collect()
+        let grants = |snapshot: &Self| -> Vec<(String, Print)> {
+            snapshot.grants.iter().map(|(id, stored)| (id.clone(), stored.print)).collect()
         };
         if grants(self) != grants(before) {
             events.push(Event::Grants);
@@ -186,16 +210,20 @@ impl Snapshot {
     }
 }
 
-fn put<T>(map: &mut Named<T>, name: String, value: Option<T>, version: u64) {
+fn put<T>(map: &mut Named<T>, name: String, value: Option<T>, (version, print): (u64, Print)) {
     match value {
-        Some(value) => drop(map.insert(name, Arc::new(Stored { value, version }))),
+        Some(value) => drop(map.insert(name, Arc::new(Stored { value, version, print }))),
         None => drop(map.remove(&name)),
     }
 }
 
 fn kek_changes(name: &KekName, was: &Arc<Stored<Kek>>, now: &Arc<Stored<Kek>>) -> Vec<KekEvent> {
-    if Arc::ptr_eq(was, now) || was.version == now.version {
+    if Arc::ptr_eq(was, now) || was.print == now.print {
         return Vec::new();
+    }
+    // Versions only grow: it is another one under the same name.
+    if now.version <= was.version {
+        return vec![KekEvent::Deleted, KekEvent::Created];
     }
     let (was, now) = (was.value.info(name), now.value.info(name));
     let is_off = |info: &crate::custodian::kek::KekInfo| info.disabled || info.soft_deleted;

@@ -5,8 +5,10 @@ mod census;
 mod changes;
 mod cutting_off;
 mod destruction;
+mod elsewhere;
 mod faults;
 mod people;
+mod retiring;
 mod uses;
 
 use std::net::IpAddr;
@@ -67,6 +69,7 @@ fn who(id: &str) -> Requester {
         reason: Reason::CustomerInitiated,
         behalf: None,
         request_id: random_request_id().expect("random"),
+        for_request: None,
     }
 }
 

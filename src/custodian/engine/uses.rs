@@ -95,12 +95,6 @@ impl Engine {
         if allowed.branch.is_some() && !allowed.kek.value.is_derived() {
             return Err(EngineError::NotDerived);
         }
-        // The requester chooses the id. Under one that is known, the ledger would keep the other key and never this one.
-        if let Some(branch) = &allowed.branch
-            && !self.store.branch(branch.id).await?.is_empty()
-        {
-            return Err(EngineError::BranchTaken);
-        }
         let (key, ciphertext) = allowed.kek.value.generate(length, version, &context, &aad, allowed.permit)?;
         self.enter_into_ledger(name, allowed.branch, None, &ciphertext).await?;
         let plaintext = plaintext.then_some(key);
@@ -131,7 +125,7 @@ impl Engine {
         Ok(Done { value, receipt: allowed.receipt, existed: false })
     }
 
-    /// Opens what was wrapped or encrypted.
+    /// Opens what was wrapped or encrypted. A branch key that the ledger does not know comes into it.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -146,6 +140,9 @@ impl Engine {
         let _turn = self.turns.take(who.certificate_sha256).await?;
         let asked = Asked { action: Action::Unwrap, name, version: Some(ciphertext.version()), context };
         let allowed = self.allow_use(who, &asked, Context::read(context), None).await?;
+        if let Some(branch) = allowed.branch.as_ref().filter(|_| aad.is_empty()) {
+            self.learn(name, &allowed.kek.value, branch, ciphertext, &allowed.permit).await?;
+        }
         let value = allowed.kek.value.decrypt(ciphertext, context, aad, allowed.permit)?;
         Ok(Done { value, receipt: allowed.receipt, existed: false })
     }
@@ -171,7 +168,8 @@ impl Engine {
         let asked = Asked { action: Action::Rewrap, name, version: Some(ciphertext.version()), context };
         let allowed = self.allow_use(who, &asked, bound, broken).await?;
         let value = allowed.kek.value.rewrap(ciphertext, to, context, aad, allowed.permit)?;
-        self.enter_into_ledger(name, allowed.branch, Some(ciphertext.version()), &value).await?;
+        let seen = Some((ciphertext.version(), allowed.kek.value.oldest()));
+        self.enter_into_ledger(name, allowed.branch, seen, &value).await?;
         Ok(Done { value, receipt: allowed.receipt, existed: false })
     }
 
@@ -220,7 +218,7 @@ impl Engine {
         &self,
         name: &KekName,
         branch: Option<BranchContext>,
-        from: Option<KekVersion>,
+        seen: Option<(KekVersion, KekVersion)>,
         ciphertext: &Ciphertext,
     ) -> Result<(), EngineError> {
         let Some(branch) = branch else { return Ok(()) };
@@ -229,16 +227,18 @@ impl Engine {
             return Err(EngineError::ContextOfOther);
         };
         let created_unix_s = self.clock.now_unix_s();
-        // Where it was rewrapped: envelopes may have the wrapping that it was generated with.
-        let generated = match from {
+        // Where it was rewrapped: envelopes may have the wrapping that it was generated with, and of one that the ledger does not know, nobody
+        // knows which that is.
+        let generated = match seen {
             None => wrapped.version(),
-            Some(from) => {
+            Some((from, oldest)) => {
                 let known = self.store.branch_states_of(name, &[branch.id]).await?;
-                known.first().map_or(from, |state| state.generated().min(from))
+                known.first().map_or(oldest, |state| state.generated().min(from))
             }
         };
         let bound = Bound::To { context: branch.clone(), generated: generated.min(wrapped.version()) };
         let entry = LedgerEntry { id: branch.id, kek: name.clone(), wrapped, bound, created_unix_s };
-        self.ledger.append(entry).await
+        // The requester chooses the id. Under one that is known, the ledger would keep the other key and never this one.
+        if seen.is_none() { self.ledger.add(entry).await } else { self.ledger.append(entry).await }
     }
 }

@@ -26,12 +26,13 @@ pub struct KeyChange {
 }
 
 impl KeyChange {
-    /// Whether it makes old versions unreadable, or lets the key or copies of it out or away: what two people have to agree on.
+    /// Whether it makes old versions unreadable or readable again, or lets the key or copies of it out or away: what two people have to
+    /// agree on.
     /// Measured against `kek`: asking for what already is changes nothing, and nobody needs to agree on what would be refused anyway.
     pub fn is_grave_for(&self, kek: &Kek) -> bool {
-        let raises = self.min_decryption_version.is_some_and(|asked| asked > kek.min_decryption.number());
+        let moves = self.min_decryption_version.is_some_and(|asked| asked.max(1) != kek.min_decryption.number());
         let sets = |asked: Option<bool>, is: bool| asked == Some(true) && !is;
-        let is_grave = raises
+        let is_grave = moves
             || sets(self.deletion_allowed, kek.deletion_allowed)
             || sets(self.exportable, kek.exportable)
             || sets(self.allow_plaintext_backup, kek.allow_plaintext_backup);
@@ -157,6 +158,10 @@ impl Kek {
         through: KekVersion,
         _permit: Permit,
     ) -> Result<(), KeyringError> {
+        self.erase(through)
+    }
+
+    fn erase(&mut self, through: KekVersion) -> Result<(), KeyringError> {
         if through >= self.min_decryption {
             return Err(KeyringError::VersionUnknown);
         }
@@ -165,6 +170,28 @@ impl Kek {
         self.min_encryption = self.min_encryption.max(self.min_decryption.number());
         self.min_available = self.min_available.max(through.number() + 1);
         Ok(())
+    }
+
+    /// Marks it as come from a backup: branch keys may hang on it that the ledger does not know.
+    pub(in crate::custodian) fn mark_restored(&mut self) {
+        self.restored_through = Some(self.latest());
+    }
+
+    /// Takes that mark off.
+    pub(in crate::custodian) fn declare_whole(&mut self, _permit: Permit) {
+        self.restored_through = None;
+    }
+
+    /// Its newest version in the backup that it came from, as long as the ledger may lack branch keys that hang on it.
+    pub(in crate::custodian) fn restored_through(&self) -> Option<KekVersion> {
+        self.restored_through
+    }
+
+    /// A copy in which the versions up to `through`, of which none is opened, are not; `None` where one still is.
+    pub(in crate::custodian) fn without(&self, through: KekVersion) -> Option<Self> {
+        let mut copy = Self::parse(&self.to_bytes()).ok()?;
+        copy.erase(through).ok()?;
+        Some(copy)
     }
 
     /// The oldest version that there is.

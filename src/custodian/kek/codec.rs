@@ -2,7 +2,8 @@
 //!
 //! Deterministic CBOR: `["claviger/1 kek", type, derived, exportable, plaintext backup, deletable, disabled, soft-deleted,
 //! seconds between rotations, oldest opened, oldest that encrypts, oldest available, [[label, value], …], [[number, created, key],
-//! …]]`, labels and numbers ascending. The name is not in it: the store binds the record to it.
+//! …]]`, labels and numbers ascending. The name is not in it: the store binds the record to it. One that came from a backup, and whose
+//! ledger is not known to be whole, has `"claviger/2 kek"` and, before the labels, its newest version in that backup.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use super::cipher::{KeyType, Material};
 use super::{Kek, LABELS_MAX, Labels, VERSIONS_MAX, Version, change};
 
 const LABEL: &str = "claviger/1 kek";
+const LABEL_RESTORED: &str = "claviger/2 kek";
 /// Parts of the outermost array.
 const PARTS: u64 = 14;
 /// More than the parts take beside labels and versions, a label beside its texts, and a version.
@@ -37,10 +39,17 @@ impl Kek {
     }
 
     fn write(&self, e: &mut Encoder<&mut Vec<u8>>) -> Result<(), Error<Infallible>> {
-        e.array(PARTS)?.str(LABEL)?.str(self.key_type.as_str())?;
+        match self.restored_through {
+            None => e.array(PARTS)?.str(LABEL)?,
+            Some(_) => e.array(PARTS + 1)?.str(LABEL_RESTORED)?,
+        };
+        e.str(self.key_type.as_str())?;
         e.bool(self.derived)?.bool(self.exportable)?.bool(self.allow_plaintext_backup)?.bool(self.deletion_allowed)?;
         e.bool(self.disabled)?.bool(self.soft_deleted)?.u64(self.auto_rotate_period_s)?;
         e.u32(self.min_decryption.number())?.u32(self.min_encryption)?.u32(self.min_available)?;
+        if let Some(through) = self.restored_through {
+            e.u32(through.number())?;
+        }
         e.array(self.labels.iter().len() as u64)?;
         for (key, value) in self.labels.iter() {
             e.array(2)?.str(key)?.str(value)?;
@@ -73,13 +82,16 @@ impl Kek {
         encrypting
             && (oldest..=latest.number()).contains(&opened)
             && change::check_period(self.auto_rotate_period_s).is_ok()
+            && self.restored_through.is_none_or(|through| through <= *latest)
     }
 }
 
 fn read(d: &mut Decoder<'_>) -> Result<Kek, NotCanonical> {
-    if d.array()? != Some(PARTS) || d.str()? != LABEL {
-        return Err(NotCanonical);
-    }
+    let is_restored = match (d.array()?, d.str()?) {
+        (Some(PARTS), LABEL) => false,
+        (Some(parts), LABEL_RESTORED) if parts == PARTS + 1 => true,
+        _ => return Err(NotCanonical),
+    };
     let key_type = KeyType::from_name(d.str()?).ok_or(NotCanonical)?;
     Ok(Kek {
         key_type,
@@ -93,6 +105,7 @@ fn read(d: &mut Decoder<'_>) -> Result<Kek, NotCanonical> {
         min_decryption: number(d)?,
         min_encryption: d.u32()?,
         min_available: d.u32()?,
+        restored_through: if is_restored { Some(number(d)?) } else { None },
         labels: labels(d)?,
         versions: versions(d, key_type)?,
     })
@@ -167,7 +180,10 @@ mod tests {
     #[test]
     fn bytes_come_back_and_nothing_else_parses() {
         let name = KekName::new("records").expect("legal");
-        for kek in [largest(3), largest(1), of_type(KeyType::Aes128Gcm96), of_type(KeyType::ChaCha20Poly1305)] {
+        let mut restored = largest(2);
+        restored.mark_restored();
+        for kek in [restored, largest(3), largest(1), of_type(KeyType::Aes128Gcm96), of_type(KeyType::ChaCha20Poly1305)]
+        {
             let bytes = kek.to_bytes();
             let parsed = Kek::parse(&bytes).expect("parses");
             assert_eq!(parsed.info(&name), kek.info(&name));
@@ -197,6 +213,8 @@ mod tests {
         kek.trim(u32::MAX, permit()).expect("in order");
         assert!(Kek::parse(&kek.to_bytes()).is_ok());
         assert!(kek.rotate(0, permit()).is_err());
+        kek.mark_restored();
+        assert!(Kek::parse(&kek.to_bytes()).is_ok());
     }
 
     #[test]
@@ -212,6 +230,8 @@ mod tests {
         assert!(changed(&three, |kek| (kek.min_decryption, kek.min_encryption) = (number(3), 2)).is_none());
         assert!(changed(&three, |kek| kek.min_available = 2).is_none());
         assert!(changed(&three, |kek| kek.auto_rotate_period_s = 1).is_none());
+        assert!(changed(&three, |kek| kek.restored_through = Some(number(3))).is_some());
+        assert!(changed(&three, |kek| kek.restored_through = Some(number(4))).is_none());
         let trimmed = |min_decryption, min_encryption, min_available| {
             changed(&three, |kek| {
                 kek.versions.remove(&number(1));

@@ -310,6 +310,7 @@ fn grave_changes_are_told_from_others() {
     assert!(!plain.is_grave_for(&kek) && !KeyChange::default().is_grave_for(&kek));
     let grave = [
         KeyChange { min_decryption_version: Some(3), ..plain.clone() },
+        KeyChange { min_decryption_version: Some(0), ..plain.clone() },
         KeyChange { deletion_allowed: Some(true), ..plain.clone() },
         KeyChange { exportable: Some(true), ..plain.clone() },
         KeyChange { allow_plaintext_backup: Some(true), ..plain.clone() },

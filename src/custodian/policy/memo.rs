@@ -38,7 +38,16 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn new(who: &Requester, what: &Use, granted: bool) -> Self {
         // Named one by one: what is added to them has to be thought of here.
-        let Requester { id, certificate_sha256: _, key_sha256: _, source, reason, behalf, request_id: _ } = who;
+        let Requester {
+            id,
+            certificate_sha256: _,
+            key_sha256: _,
+            source,
+            reason,
+            behalf,
+            request_id: _,
+            for_request: _,
+        } = who;
         let Use { action, kek, version: _, labels, context_hash: _, branch, subject: _ } = what;
         let branch = branch
             .as_ref()

@@ -27,6 +27,7 @@ fn who(id: &str) -> Requester {
         reason: Reason::Unspecified,
         behalf: None,
         request_id: [2; 16],
+        for_request: None,
     }
 }
 

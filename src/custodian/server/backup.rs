@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::answer::{Answer, Failure};
 use super::json::{Object, Value};
+use super::ours::told;
 use super::refusal::{self, Asked};
 use crate::custodian::approval::canonical_json;
 use crate::custodian::approval::json::{hex, unhex};
@@ -60,7 +61,8 @@ pub(super) async fn make(
     Ok(Answer::data(data).with_receipt(receipt).with_warnings(body.warning(&["keks", "recipients", "threshold"])))
 }
 
-/// `POST restore` `{backup_sha256}` to propose it, and `{backup, shares}` to have it done. What is proposed is the hash alone, so that no
+/// `POST restore` `{backup_sha256}` to propose it, and `{backup}` to have it done with the shares that officers sent, or `{backup, shares}`
+/// with those that somebody collected. What is proposed is the hash alone, so that no
 /// share ever stands in a proposal.
 pub(super) async fn restore(
     engine: &Engine,
@@ -76,8 +78,7 @@ pub(super) async fn restore(
         (None, Some(digits)) => unhex(digits).ok_or_else(|| Failure::bad("backup_sha256 must be 64 hex digits"))?,
         _ => return Err(Failure::bad("give either backup, with its shares, or backup_sha256")),
     };
-    let proposed = canonical_json(&json!({ "backup_sha256": hex(&sha256) }));
-    let call = GatedCall { method: "POST", path: path.to_owned(), body: proposed };
+    let call = restoring(&sha256, path);
     let shares = texts(body, "shares")?.unwrap_or_default();
     let whole = backup.as_ref().map(|backup| (backup, shares.as_slice()));
     let done = engine.restore_backup(who, whole, &call).await;
@@ -86,6 +87,27 @@ pub(super) async fn restore(
     let refused = |(kek, error): &(KekName, EngineError)| json!({ "kek": kek.as_str(), "error": error.to_string() });
     let refused: Vec<Json> = value.refused.iter().map(refused).collect();
     Ok(Answer::data(json!({ "restored": restored, "refused": refused })).with_receipt(receipt))
+}
+
+/// What officers approve.
+fn restoring(backup_sha256: &[u8; 32], path: &str) -> GatedCall {
+    let body = canonical_json(&json!({ "backup_sha256": hex(backup_sha256) }));
+    GatedCall { method: "POST", path: path.to_owned(), body }
+}
+
+/// `POST restore/share` `{backup_sha256, share}`: an officer's own share, for a restoring that was approved.
+pub(super) async fn give_share(
+    engine: &Engine,
+    who: &Requester,
+    body: &Object<'_>,
+    path: &str,
+) -> Result<Answer, Failure> {
+    let field = |name: &'static str| body.text(name).map_err(|error| Failure::bad(error.to_string()));
+    let sha256 = field("backup_sha256")?.and_then(unhex);
+    let sha256 = sha256.ok_or_else(|| Failure::bad("backup_sha256 must be 64 hex digits"))?;
+    let share = field("share")?.ok_or_else(|| Failure::bad("missing share"))?;
+    let call = restoring(&sha256, path.strip_suffix("/share").unwrap_or(path));
+    told(engine.give_share(who, share.trim_ascii(), &call).await, |held| json!({ "shares": held }))
 }
 
 /// `POST restore/branches` `{kek, branches: [{id, context, generated, ciphertexts}]}`.
@@ -107,6 +129,16 @@ pub(super) async fn restore_branches(engine: &Engine, who: &Requester, body: &Ob
     let Done { value, receipt, .. } = done.map_err(|error| failed(&error))?;
     let refused: Vec<String> = value.refused.iter().map(BranchId::to_string).collect();
     Ok(Answer::data(json!({ "taken": value.taken, "refused": refused })).with_receipt(receipt))
+}
+
+/// `POST keys/:n/ledger-whole`.
+pub(super) async fn declare_whole(
+    engine: &Engine,
+    who: &Requester,
+    kek: &KekName,
+    call: &GatedCall,
+) -> Result<Answer, Failure> {
+    told(engine.declare_whole(who, kek, call).await, |()| json!({ "kek": kek.as_str() }))
 }
 
 fn branch(value: &Value<'_>) -> Option<RestoredBranch> {

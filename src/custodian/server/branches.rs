@@ -47,6 +47,11 @@ fn census_json(kek: &KekName, census: &Census) -> Json {
 fn why(retire: &Retirement) -> Vec<String> {
     let before = retire.before;
     let mut why = Vec::new();
+    if let Some(through) = retire.restored_through {
+        why.push(format!(
+            "it came from a backup (of version {through}), and the ledger may not know all branch keys: claviger key adopt"
+        ));
+    }
     if retire.needed > 0 {
         why.push(format!("{} branch keys still need a version before {before}: claviger key rewrap", retire.needed));
     }
@@ -79,6 +84,7 @@ fn branch_json(state: &BranchState) -> Json {
         "id": state.id.to_string(),
         "context": state.context().map(|context| STANDARD.encode(context.to_bytes())),
         "generated": state.generated().number(),
+        "created": state.created_unix_s(),
         "newest": state.newest().wrapped.version().number(),
         "ciphertext": Ciphertext::of(&state.newest().wrapped).to_text(),
         "confirmed": confirmed.collect::<serde_json::Map<_, _>>(),

@@ -65,6 +65,7 @@ impl Identities {
             reason: Reason::Unspecified,
             behalf: None,
             request_id,
+            for_request: None,
         };
         let certificate = Arc::clone(&shown.certificate);
         if now_s > certificate.expires_s { Err(Failure::denied()) } else { Ok((who, certificate)) }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
+use tokio::task::spawn_blocking;
 
 use super::answer::{Answer, Content, Failure};
 use super::base64;
@@ -59,10 +60,12 @@ pub(super) async fn reinstate(
 /// `GET proposals`.
 pub(super) async fn proposals(engine: &Engine, who: &Requester) -> Result<Answer, Failure> {
     let now = now_unix_s();
-    told(
-        engine.proposals(who).await,
-        |all| json!({ "proposals": all.iter().map(|one| one.to_json(now)).collect::<Vec<_>>() }),
-    )
+    let found = engine.proposals(who).await.map_err(|error| refusal::failure(&error, Asked::Other, None))?;
+    // There may be thousands, whose signatures are checked where nobody did yet.
+    let all = found.value;
+    let shown = spawn_blocking(move || all.iter().map(|one| one.to_json(now)).collect::<Vec<_>>()).await;
+    let shown = shown.map_err(|_| Failure::internal("the proposals could not be shown"))?;
+    Ok(Answer::data(json!({ "proposals": shown })).with_receipt(found.receipt))
 }
 
 /// `GET proposals/:id`.

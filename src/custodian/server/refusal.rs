@@ -71,7 +71,9 @@ pub(super) fn failure(error: &EngineError, asked: Asked, kek: Option<&KekName>) 
         | EngineError::Labels(_)
         | EngineError::TooMany
         | EngineError::StillNeeded(_)
+        | EngineError::LedgerNotWhole(_)
         | EngineError::HasBranchKeys
+        | EngineError::TrimsBranchKeys
         | EngineError::NoSuchSite
         | EngineError::Policy(_)
         | EngineError::PolicyTooLong => Failure::bad(error.to_string()),

@@ -15,6 +15,7 @@ use super::answer::Failure;
 use crate::custodian::requester::Requester;
 use crate::custody::reason::Reason;
 use crate::names::Principal;
+use crate::telemetry::request_id::{self, RequestId};
 
 /// Most bytes of a body.
 pub(super) const BODY_MAX: usize = 1 << 20;
@@ -35,6 +36,11 @@ const PRINCIPAL_HEADER: &str = "x-claviger-principal";
 /// A token.
 const TOKEN_HEADER: &str = "x-vault-token";
 
+/// The request of a client that a proxy works on when it asks. It helps to find things and decides nothing.
+pub(super) fn for_request(headers: &HeaderMap) -> Option<RequestId> {
+    headers.get(request_id::HEADER)?.to_str().ok()?.parse().ok()
+}
+
 /// Takes in why, and for whom, the request is made. Each is given once, or not.
 pub(super) fn with_claims(who: Requester, headers: &HeaderMap) -> Result<Requester, Failure> {
     let reason = match single(headers, REASON_HEADER)? {
@@ -51,7 +57,7 @@ pub(super) fn with_claims(who: Requester, headers: &HeaderMap) -> Result<Request
             Some(Principal::new(text).map_err(refused)?)
         }
     };
-    Ok(Requester { reason, behalf, ..who })
+    Ok(Requester { reason, behalf, for_request: for_request(headers), ..who })
 }
 
 /// The header's value, which is there once at most and is text.
@@ -160,6 +166,7 @@ mod tests {
             reason: Reason::Unspecified,
             behalf: None,
             request_id: [7; 16],
+            for_request: None,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::custodian::seal::share::Share;
 use crate::custodian::seal::unsealing::{Progress, Step, Unsealing};
 use crate::custodian::seal::{RootKey, UnsealError};
 use crate::custodian::store::{SealedStore, Store, StoreError};
+use crate::telemetry::metrics::Counters;
 use crate::tlog::note::VerifierKey;
 use crate::tlog::storage::Storage;
 
@@ -134,15 +135,17 @@ pub(super) struct State {
     /// The policy file's text as it is now.
     policy: StdMutex<String>,
     witnesses: Vec<VerifierKey>,
+    /// Where decisions are counted.
+    decisions: Counters<2>,
     unsealed: RwLock<Option<Arc<Unsealed>>>,
     /// Held while it is being unsealed or sealed.
     unsealing: Mutex<Option<Unsealing>>,
 }
 
 impl State {
-    pub(super) fn new(opening: Opening, witnesses: Vec<VerifierKey>) -> Self {
+    pub(super) fn new(opening: Opening, witnesses: Vec<VerifierKey>, decisions: Counters<2>) -> Self {
         let policy = StdMutex::new(opening.policy.clone());
-        Self { opening, policy, witnesses, unsealed: RwLock::new(None), unsealing: Mutex::new(None) }
+        Self { opening, policy, witnesses, decisions, unsealed: RwLock::new(None), unsealing: Mutex::new(None) }
     }
 
     fn policy(&self) -> String {
@@ -231,7 +234,7 @@ impl State {
     pub(super) async fn open(&self, root: &RootKey) -> Result<(), OpenFailed> {
         let Opening { store, audit: settings, audit_disk, engine, .. } = &self.opening;
         let store = Arc::new(SealedStore::open(Arc::clone(store), root).await?);
-        let audit = AuditLog::open_on(Arc::clone(audit_disk), &store, settings).await?;
+        let audit = AuditLog::open_on(Arc::clone(audit_disk), &store, settings).await?.counted(self.decisions.clone());
         let log = Arc::clone(audit.log());
         let engine = Engine::open(store, audit, &self.policy(), engine.clone()).await?;
         let files = LogFiles::new(log, &settings.folder, self.witnesses.clone());

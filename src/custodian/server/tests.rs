@@ -1,6 +1,7 @@
 //! The server over real sockets, with certificates of several authorities.
 
 mod bad_input;
+mod branches;
 mod cutting_off;
 mod faults;
 mod harness;
@@ -8,5 +9,6 @@ mod identity;
 mod life;
 mod people;
 mod seals;
+mod seeing;
 mod tokens;
 mod transit;

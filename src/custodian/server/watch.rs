@@ -29,6 +29,7 @@ use crate::custodian::audit::Action;
 use crate::custodian::engine::Event;
 use crate::custodian::requester::Requester;
 use crate::net::BoxError;
+use crate::telemetry::metrics::InFlight;
 
 /// Between two heartbeats.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -50,6 +51,7 @@ pub(super) struct Watch {
     /// Turns true when the custodian ends.
     pub(super) ending: watch::Receiver<bool>,
     pub(super) slot: Place,
+    pub(super) _counted: InFlight,
 }
 
 /// Starts the watch; it ends when its body is dropped.

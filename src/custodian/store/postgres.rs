@@ -21,6 +21,7 @@ const DIALECT: Dialect = Dialect {
     begin_write: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
     // "CLAV" again.
     lock_schema: Some("SELECT pg_advisory_xact_lock(1129070934)"),
+    lock_branches: Some("LOCK TABLE branches IN SHARE ROW EXCLUSIVE MODE"),
     probe_schema: "SELECT COUNT(*) FROM pg_tables
         WHERE schemaname = current_schema() AND tablename = 'claviger_schema'",
 };

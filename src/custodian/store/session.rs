@@ -39,6 +39,8 @@ pub(super) struct Dialect {
     pub(super) begin_write: &'static str,
     /// Keeps others from changing the schema until the end of the transaction.
     pub(super) lock_schema: Option<&'static str>,
+    /// Keeps others from adding to the ledger until the end of the transaction, where writers do not wait for each other anyway.
+    pub(super) lock_branches: Option<&'static str>,
     /// Counts the tables of the name `claviger_schema`.
     pub(super) probe_schema: &'static str,
 }

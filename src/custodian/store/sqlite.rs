@@ -24,6 +24,7 @@ const DIALECT: Dialect = Dialect {
     begin_read: "BEGIN DEFERRED",
     begin_write: "BEGIN IMMEDIATE",
     lock_schema: None,
+    lock_branches: None,
     probe_schema: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'claviger_schema'",
 };
 

@@ -1,8 +1,8 @@
 //! Branch keys as a whole: all wrappings that the ledger has of each, and from which sites which of them was read back.
 //!
 //! A confirmation's plaintext is `["claviger/1 confirmation", id, site, KEK version, when]` in deterministic CBOR. Unlike the ledger's
-//! rows it is replaced and removed: the last word about a site counts. To put an older one back shows a branch key as confirmed earlier,
-//! which is why retiring asks for confirmations of a late moment.
+//! rows it is replaced and removed: the last word about a site counts. Whoever writes the database can put an older one back,
+//! of the same version and site: that bytes were there then, and not that they still are. Retiring asks for those of a late moment.
 
 use std::collections::BTreeMap;
 
@@ -61,6 +61,11 @@ impl BranchState {
     /// The KEK version that it was generated under.
     pub fn generated(&self) -> KekVersion {
         self.entries.iter().map(LedgerEntry::generated).min().expect("never empty")
+    }
+
+    /// When it came into the ledger, in seconds since 1970.
+    pub fn created_unix_s(&self) -> i64 {
+        self.entries.iter().map(|entry| entry.created_unix_s).min().expect("never empty")
     }
 
     /// What it is bound to, if the ledger tells.

@@ -6,6 +6,7 @@ pub(in crate::custodian) mod database;
 mod faults;
 mod secrecy;
 mod server;
+mod states;
 mod tampering;
 
 /// Runs each of the functions named on a database of its own of either kind.

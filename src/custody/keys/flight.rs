@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::telemetry::request_id::carried;
+
 type Running<K, T> = HashMap<K, watch::Receiver<Option<T>>>;
 
 /// Requests under way. Each runs as a task of its own, so that a caller who goes away takes nothing from the others.
@@ -48,12 +50,13 @@ where
         running.insert(key.clone(), answer.clone());
         let landing = Landing(Arc::clone(&self.0), key);
         let work = work();
-        tokio::spawn(async move {
+        // As part of the request that was first to ask.
+        tokio::spawn(carried(async move {
             let value = work.await;
             // Off the list first: who comes after the answer starts anew and finds what the work left in the cache.
             drop(landing);
             sender.send_replace(Some(value));
-        });
+        }));
         answer
     }
 

@@ -19,6 +19,7 @@ use crate::custody::{Custodian, CustodyError};
 use crate::names::{BranchId, KekName, WriterDomain};
 
 use super::BranchKeyError;
+use super::metrics::KeyMetrics;
 use super::slot::SlotId;
 
 /// The right to a branch key, and when the custodian was asked for it: leases count from there.
@@ -35,6 +36,7 @@ pub(super) struct Lessor {
     verdicts: Verdicts,
     live: LiveKeys,
     pub(super) gate: Gate,
+    pub(super) metrics: KeyMetrics,
 }
 
 impl Lessor {
@@ -43,26 +45,28 @@ impl Lessor {
         directory: Arc<dyn Directory>,
         settings: LeaseSettings,
         writer: WriterDomain,
+        metrics: KeyMetrics,
     ) -> Self {
         Self {
-            custodian: Bounded::new(custodian, &settings),
+            custodian: Bounded::new(custodian, &settings, metrics.clone()),
             directory,
             settings,
             writer,
             verdicts: Verdicts::default(),
             live: LiveKeys::default(),
             gate: Gate::default(),
+            metrics,
         }
     }
 
-    pub(super) fn act(&self, act: Act, covered: &Revocation) {
+    pub(super) fn act(&self, act: Act, covered: &Revocation, known: Option<Instant>) {
         self.verdicts.clear();
-        self.live.act(act, covered);
+        self.live.act(act, covered, known);
     }
 
     pub(super) fn outdate(&self, kek: &KekName) {
         // What is known of how the KEK binds still holds.
-        self.live.act(Act::Outdate, &Revocation::Kek(kek.clone()));
+        self.live.act(Act::Outdate, &Revocation::Kek(kek.clone()), None);
     }
 
     /// A new branch key, published. One that cannot be published is dropped.
@@ -80,10 +84,16 @@ impl Lessor {
             }
             proof => proof?,
         }
-        self.within(self.directory.publish(&kek, &context, &wrapped)).await.inspect_err(|error| {
+        let material = Material::new(kek, context, wrapped, secret);
+        if self.live.refuses(&material, caller, epoch) {
+            return Err(BranchKeyError::Revoked);
+        }
+        let published = self.directory.publish(material.kek(), material.context(), material.wrapped());
+        self.within(published).await.inspect_err(|error| {
+            let kek = material.kek();
             tracing::warn!(%kek, branch = %id, %error, "a new branch key could not be published and is not used");
         })?;
-        let material = self.live.admit(Material::new(kek, context, wrapped, secret), epoch);
+        let material = self.live.admit(material, epoch);
         Ok(Granted { right: self.live.grant(&material, caller, epoch), asked })
     }
 
@@ -99,7 +109,7 @@ impl Lessor {
         self.not_refused(kek)?;
         let (secret, wrapped) = match self.custodian.unwrap(kek, context, copy, caller).await {
             Err(CustodyError::VersionTooOld) => {
-                let newest = self.within(self.directory.newest(kek, context.id)).await?;
+                let newest = self.within(self.directory.newest(kek, context)).await?;
                 let newest = newest.ok_or(BranchKeyError::NotInDirectory)?;
                 (self.custodian.unwrap(kek, context, &newest, caller).await?, newest)
             }

@@ -19,6 +19,7 @@ use super::flight::Flights;
 use super::generations::Generations;
 use super::leased::Leased;
 use super::lessor::{Granted, Lessor};
+use super::metrics::Tally;
 use super::refusals::Refusals;
 
 /// How often a lease is asked for that ended before its holder got to it.
@@ -94,7 +95,9 @@ impl ReadCache {
     }
 
     async fn cached_or_fetched(self: &Arc<Self>, id: ReadId, copy: &WrappedKey) -> Result<ReadingKey, BranchKeyError> {
+        let metrics = &self.lessor.metrics.reads;
         if let Some(hit) = self.hit(&id) {
+            metrics.hit.inc();
             if hit.refresh {
                 self.refresh(id, hit.key.wrapped().clone());
             }
@@ -102,8 +105,10 @@ impl ReadCache {
         }
         let question = Question { id, copy: copy.fingerprint() };
         if let Some(refused) = self.refusals().of(&question.id.context.bucket, &question) {
+            metrics.refused.inc();
             return Err(refused);
         }
+        metrics.miss.inc();
         let (cache, asked, copy) = (Arc::clone(self), question.clone(), copy.clone());
         let work = || async move { cache.fetch_unless_there(asked, &copy).await };
         self.flights.join(question, work).await.unwrap_or(Err(BranchKeyError::NotReady))
@@ -164,6 +169,17 @@ impl ReadCache {
         let refresh_from = asked + self.lessor.settings.refresh_after(lease);
         self.entries().insert(question.id.clone(), Entry { key: key.clone(), refresh_from });
         Ok(key)
+    }
+
+    /// Adds how many there are, and how old.
+    pub(super) fn tally(&self, tally: &mut Tally) {
+        let (entries, now, lease) = (self.entries(), Instant::now(), self.lessor.settings.read_lease());
+        for entry in entries.values() {
+            tally.read_entries += 1;
+            if entry.key.is_usable() {
+                tally.reading.add(lease.saturating_sub(entry.key.ends().saturating_duration_since(now)));
+            }
+        }
     }
 
     pub(super) fn forget_unusable(&self) {

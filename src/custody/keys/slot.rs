@@ -12,6 +12,7 @@ use crate::custody::lease::LeaseSettings;
 use crate::names::{KekName, LogicalBucket, Purpose};
 
 use super::lessor::Granted;
+use super::metrics::Ages;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct SlotId {
@@ -257,14 +258,20 @@ impl Slot {
         looks
     }
 
-    /// The caller has lost what it had here.
+    /// The caller has lost what it had here: also uploads under way ask again before their end.
     pub(super) fn withdraw(&self, caller: &Caller) {
         let mut state = self.state();
-        state.own.remove(caller);
-        state.forget_previous_of(caller);
-        if let Some(shared) = &mut state.shared {
-            shared.leases.remove(caller);
+        let own = state.own.remove(caller);
+        for lease in own.iter().flat_map(|own| own.leases.values()) {
+            lease.right.end();
         }
+        let State { shared, previous, .. } = &mut *state;
+        for key in shared.iter_mut().chain(previous) {
+            if let Some(lease) = key.leases.remove(caller) {
+                lease.right.end();
+            }
+        }
+        state.forget_previous_of(caller);
     }
 
     /// The shared key is of no more use, nor is what it replaced.
@@ -272,6 +279,15 @@ impl Slot {
         let mut state = self.state();
         if state.shared.take_if(|shared| Arc::ptr_eq(&shared.material, material)).is_some() {
             state.previous = None;
+        }
+    }
+
+    /// Adds the ages of the leases that are good.
+    pub(super) fn tally(&self, settings: &LeaseSettings, ages: &mut Ages) {
+        let (state, now, lease) = (self.state(), Instant::now(), settings.write_lease());
+        let keys = state.shared.iter().chain(&state.previous).chain(state.own.values());
+        for good in keys.flat_map(|key| key.leases.values()).filter(|lease| lease.is_good(now)) {
+            ages.add(lease.saturating_sub(good.ends.saturating_duration_since(now)));
         }
     }
 

@@ -132,7 +132,7 @@ async fn a_key_that_cannot_be_published_is_not_used() {
     assert_eq!(cause(result), "directory");
     world.directory.fail(false);
     let key = world.write("alice").await.expect("publishes");
-    let published = world.directory.entries.newest(&fake::kek(), key.context().id).await.expect("reads");
+    let published = world.directory.entries.newest(&fake::kek(), key.context()).await.expect("reads");
     assert_eq!(published.as_ref(), Some(key.wrapped()));
     assert_eq!(world.directory.entries.len(), 1);
 }
@@ -348,6 +348,20 @@ async fn a_write_lease_is_renewed_by_asking_the_custodian_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_denial_ends_what_uploads_under_way_hold() {
+    let world = world();
+    let (held, bobs) = (world.write("alice").await.expect("generates"), world.write("bob").await.expect("may"));
+    world.custodian.refuse_unwrap("alice");
+    world.custodian.refuse_generate("alice");
+    advance(Duration::from_secs(48 * 60)).await;
+    world.write("alice").await.expect("leased");
+    settle().await;
+    assert_eq!((held.is_ended(), bobs.is_ended()), (true, false));
+    assert_eq!(cause(world.keys.may_still_write(&held).await), "denied");
+    assert!(world.keys.may_still_write(&bobs).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_is_replaced_at_its_limits() {
     let of = |settings| async move {
         let world = world_with(settings);
@@ -415,7 +429,7 @@ async fn a_revocation_reaches_keys_in_use_and_answers_under_way() {
 async fn a_silent_custodian_is_an_error_in_time_and_nothing_is_remembered() {
     let world = world();
     world.custodian.delay_ms(3_600_000);
-    let asked = tokio::time::Instant::now();
+    let asked = Instant::now();
     assert_eq!(cause(world.write("alice").await), "unreachable");
     assert!(asked.elapsed() <= Duration::from_secs(2));
     world.custodian.delay_ms(0);

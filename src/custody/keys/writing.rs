@@ -14,6 +14,7 @@ use super::BranchKeyError;
 use super::flight::Flights;
 use super::generations::Generations;
 use super::lessor::Lessor;
+use super::metrics::Tally;
 use super::refusals::Refusals;
 use super::slot::{Plan, Slot, SlotId};
 
@@ -78,16 +79,20 @@ impl WriteCache {
     ) -> Result<WritingKey, BranchKeyError> {
         let slot = self.slot(&id);
         let question = Question { slot: id, caller: caller.clone() };
+        let metrics = &self.lessor.metrics.writes;
         for _ in 0..TRIES {
             if let Some(taken) = slot.take(caller, bytes, self.settings()) {
+                metrics.hit.inc();
                 if taken.renew {
                     self.flights.start(question.clone(), || Arc::clone(self).renew(Arc::clone(&slot), question));
                 }
                 return Ok(taken.key);
             }
             if let Some(refused) = self.refusals().of(&question.slot.bucket, &question) {
+                metrics.refused.inc();
                 return Err(refused);
             }
+            metrics.miss.inc();
             let work = || Arc::clone(self).renew(Arc::clone(&slot), question.clone());
             self.flights.join(question.clone(), work).await.unwrap_or(Err(BranchKeyError::NotReady))?;
         }
@@ -189,6 +194,7 @@ impl WriteCache {
     ) -> Result<(), BranchKeyError> {
         let caller = &question.caller;
         match self.lessor.authorise(material, caller).await {
+            Ok(granted) if granted.right.is_revoked() => Err(BranchKeyError::Revoked),
             Ok(granted) => {
                 if slot.grant(granted, caller, self.settings()) {
                     self.look(question, material, Duration::ZERO);
@@ -211,6 +217,13 @@ impl WriteCache {
                 Err(error.into())
             }
         }
+    }
+
+    /// Adds how many there are, and how old.
+    pub(super) fn tally(&self, tally: &mut Tally) {
+        let slots: Vec<Arc<Slot>> = self.slots().values().map(Arc::clone).collect();
+        tally.write_slots += slots.len();
+        slots.iter().for_each(|slot| slot.tally(self.settings(), &mut tally.writing));
     }
 
     pub(super) fn forget_unusable(&self) {

@@ -17,6 +17,7 @@ const GRACE: Duration = Duration::from_secs(300);
 
 struct World {
     custodian: Arc<FakeCustodian>,
+    directory: Arc<FakeDirectory>,
     keys: BranchKeys,
     watch: Watch,
 }
@@ -31,9 +32,9 @@ fn world() -> World {
 fn unopened() -> World {
     let custodian = Arc::new(FakeCustodian::default());
     let directory = Arc::new(FakeDirectory::default());
-    let keys = BranchKeys::new(custodian.clone(), directory, LeaseSettings::default(), fake::writer());
+    let keys = BranchKeys::new(custodian.clone(), directory.clone(), LeaseSettings::default(), fake::writer());
     let watch = Watch::new(keys.clone(), GRACE);
-    World { custodian, keys, watch }
+    World { custodian, directory, keys, watch }
 }
 
 impl World {
@@ -193,6 +194,72 @@ async fn an_answer_under_way_during_a_change_is_asked_for_again() {
     assert!(write.expect("asked again").is_usable());
 }
 
+/// As when the custodian that is asked has not seen what the one that is watched did.
+#[tokio::test(start_paused = true)]
+async fn what_one_custodian_closed_is_not_leased_from_another_that_does_not_know() {
+    for event in
+        [Event::KekClosed(fake::kek()), Event::PrincipalRevoked(fake::caller("alice").principal), Event::Ourselves]
+    {
+        let world = world();
+        let written = world.write("alice").await.expect("generates");
+        let published = world.directory.entries.len();
+        advance(KNOWN_AFTER).await;
+        world.watch.tell(&event);
+        for _ in 0..3 {
+            assert!(matches!(world.write("alice").await, Err(BranchKeyError::Revoked)), "{event:?}");
+            assert!(matches!(world.read(&written, "alice").await, Err(BranchKeyError::Revoked)), "{event:?}");
+            advance(KNOWN_AFTER / 4).await;
+        }
+        assert_eq!(world.directory.entries.len(), published, "nothing was published that nobody may use");
+        advance(KNOWN_AFTER / 4).await;
+        let (write, read) = (world.write("alice").await, world.read(&written, "alice").await);
+        let (write, read) = (write.expect("known to all"), read.expect("known to all"));
+        advance(Duration::from_secs(200)).await;
+        assert!(write.is_usable() && read.is_usable(), "leased as ever");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_custodian_changed_is_asked_for_again_when_all_know() {
+    for event in [Some(Event::Rules), Some(Event::KekChanged(fake::kek())), None] {
+        let world = world();
+        let written = world.write("alice").await.expect("generates");
+        advance(KNOWN_AFTER).await;
+        match &event {
+            Some(event) => world.watch.tell(event),
+            None => world.watch.opened(SILENCE),
+        }
+        let (write, read) = (world.write("alice").await, world.read(&written, "alice").await);
+        let (write, read) = (write.expect("by the old rules"), read.expect("by the old rules"));
+        advance(KNOWN_AFTER - Duration::from_millis(1)).await;
+        assert!(write.is_usable() && read.is_usable(), "{event:?}");
+        world.custodian.refuse_unwrap("alice");
+        world.custodian.refuse_generate("alice");
+        advance(Duration::from_millis(1)).await;
+        assert!(write.is_ended() && !write.is_revoked() && !read.is_usable() && !read.is_revoked(), "{event:?}");
+        assert!(world.keys.may_still_write(&write).await.is_err() && world.read(&written, "alice").await.is_err());
+        assert!(read.is_revoked());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_custodian_that_tells_the_same_again_and_again_locks_nobody_out_for_long() {
+    let world = world();
+    let mut refused = Duration::ZERO;
+    for _ in 0..600 {
+        world.watch.tell(&Event::KekClosed(fake::kek()));
+        match world.write("alice").await {
+            Ok(key) => assert!(key.is_usable()),
+            Err(_) => refused += Duration::from_millis(100),
+        }
+        advance(Duration::from_millis(100)).await;
+    }
+    assert!(refused <= Duration::from_secs(5), "{refused:?}");
+    let key = world.write("alice").await.expect("is leased");
+    advance(KNOWN_AFTER).await;
+    assert!(!key.is_usable(), "only for as long as another custodian may not know");
+}
+
 #[tokio::test(start_paused = true)]
 async fn silence_runs_into_the_grace_and_then_everything_is_closed() {
     let world = world();
@@ -244,7 +311,7 @@ async fn a_watch_that_comes_back_within_the_grace_ends_leases_but_revokes_nothin
 
 #[tokio::test(start_paused = true)]
 async fn whoever_drops_the_watch_has_lost_it() {
-    let World { keys, watch, custodian } = world();
+    let World { keys, watch, custodian, .. } = world();
     let written = keys.for_writing(&fake::kek(), Purpose::Object, &fake::bucket(), &fake::caller("alice"), 1).await;
     drop((watch, custodian));
     advance(SILENCE + GRACE).await;

@@ -1,4 +1,4 @@
-//! Part markers: what is known of a part, sealed into the name of an empty object.
+//! Part markers: what is known of a part, sealed into the name of an object that holds no more than who sent it.
 //!
 //! The name is the record, so that one listing tells all parts. It has to stay within the 255 bytes that file systems
 //! below storage servers allow, hence the fixed-width form without lengths.
@@ -12,7 +12,10 @@ use crate::format::checksum::{Algorithm, Checksum, Kind, MAX_VALUE};
 use crate::format::layout::PartEntry;
 use crate::format::segment::AttemptId;
 use crate::format::size::{MAX_PART, MAX_PARTS};
+use crate::names::Principal;
 
+/// Most bytes of a sealed sender.
+pub const MAX_SENDER: usize = 1024;
 /// Most bytes of a storage server's ETag, quotes included.
 pub const LONGEST_ETAG: usize = 64;
 /// Bytes of a marker's plaintext before checksum and ETag.
@@ -145,6 +148,30 @@ impl UploadKey {
         let plaintext = self.0.open(&marker_aad(upload_id, number), &sealed)?;
         PartRecord::parse(number, &plaintext).ok_or(NotAuthentic)
     }
+}
+
+impl UploadKey {
+    /// Who sent `part`, as it lies in the object that is called by the part's marker.
+    ///
+    /// # Errors
+    /// [`RandomFailed`].
+    pub fn seal_sender(&self, upload_id: &str, part: &PartEntry, sender: &Principal) -> Result<Vec<u8>, RandomFailed> {
+        self.0.seal(&sender_aad(upload_id, part), sender.as_str().as_bytes())
+    }
+
+    /// The inverse.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`].
+    pub fn open_sender(&self, upload_id: &str, part: &PartEntry, sealed: &[u8]) -> Result<Principal, NotAuthentic> {
+        let name = self.0.open(&sender_aad(upload_id, part), sealed)?;
+        std::str::from_utf8(&name).ok().and_then(|name| Principal::new(name).ok()).ok_or(NotAuthentic)
+    }
+}
+
+fn sender_aad(upload_id: &str, part: &PartEntry) -> Vec<u8> {
+    let (number, attempt) = (part.number.to_be_bytes(), part.attempt.as_bytes());
+    prefixed("claviger/1 upload part sender", &[upload_id.as_bytes(), &number, attempt])
 }
 
 fn marker_aad(upload_id: &str, number: u32) -> Vec<u8> {

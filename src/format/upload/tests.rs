@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::checksum::Checksum;
 use crate::format::envelope::{Branch, Layout, Wrapping, wrap};
+use crate::format::layout::PartEntry;
 use crate::format::metadata::Metadata;
 use crate::format::segment::AttemptId;
 use crate::format::size::MAX_PART;
-use crate::names::{BranchId, KekName, KekVersion, Purpose, WriterDomain};
+use crate::names::{BranchId, KekName, KekVersion, Principal, Purpose, WriterDomain};
 use crate::secret::Secret;
 
 fn dek(byte: u8) -> Dek {
@@ -217,6 +218,23 @@ fn parts_that_no_marker_can_tell_are_refused() {
     assert!(key.seal_marker("u", &PartRecord { etag: "e".into(), ..held }).is_err(), "a held part has no ETag");
     let longest = PartRecord { etag: "e".repeat(LONGEST_ETAG), ..part(7, Algorithm::Sha512) };
     assert_eq!(key.seal_marker("u", &longest).expect("sealed").len(), LONGEST_MARKER);
+}
+
+#[test]
+fn a_sender_is_told_of_its_own_attempt_only() {
+    let key = UploadKey::new(&dek(1));
+    let (sender, mine) = (Principal::new("alice").expect("legal"), part(7, Algorithm::Crc32).entry);
+    let sealed = key.seal_sender("u", &mine, &sender).expect("sealed");
+    assert_eq!(key.open_sender("u", &mine, &sealed), Ok(sender));
+    let longest = Principal::new(&"a".repeat(128)).expect("legal");
+    assert!(key.seal_sender("u", &mine, &longest).expect("sealed").len() <= MAX_SENDER);
+    let (other, again) =
+        (PartEntry { number: 8, ..mine }, PartEntry { attempt: AttemptId::from_bytes([4; 16]), ..mine });
+    for (upload, entry) in [("v", mine), ("u", other), ("u", again)] {
+        assert!(key.open_sender(upload, &entry, &sealed).is_err());
+    }
+    assert!(UploadKey::new(&dek(2)).open_sender("u", &mine, &sealed).is_err());
+    assert!(key.open_sender("u", &mine, b"").is_err(), "of an earlier version");
 }
 
 #[test]

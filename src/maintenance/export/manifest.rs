@@ -100,6 +100,16 @@ impl Manifest {
     }
 }
 
+/// What parses as a line is written as one that reads as the same.
+#[doc(hidden)]
+pub fn fuzz_manifest(line: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<Record>(line) {
+        let written = serde_json::to_vec(&record).expect("texts and numbers serialize");
+        assert!(!written.contains(&b'\n'));
+        assert_eq!(serde_json::from_slice::<Record>(&written).expect("what is written is a line"), record);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

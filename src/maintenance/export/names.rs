@@ -4,6 +4,13 @@
 //! with two hexadecimal digits. A piece that is empty is `%empty`; `.` and `..` are `%2E` and `%2E%2E`; and at the top, what begins like
 //! our own files has `%2E` for its dot. A piece of more than 200 bytes is a folder with its beginning, which ends in `%more`, and in it
 //! the rest. Where an object's name is also the folder of others, whichever comes second gets `%file` or `%dir` appended.
+//!
+//! A path that would be longer than systems take is `%long/` and the SHA-256 of the key. Where the file system takes two names for one,
+//! as many do that do not tell case or Unicode normal forms apart, the second file gets `%` and half of that appended. Of these the
+//! manifest has the key.
+
+use crate::crypto::sha256;
+use crate::s3::sigv4::hex;
 
 /// Most bytes of a folder's or file's name, before `%more`, `%dir` and `%file`.
 const LONGEST: usize = 200;
@@ -16,8 +23,28 @@ pub(super) const FOLDER: &str = "%dir";
 /// What the file's name ends in where a folder has the plain one.
 pub(super) const FILE: &str = "%file";
 
+/// Where files are whose path would be too long.
+const LONG: &str = "%long";
+/// Most bytes of a path. Linux takes 4,095.
+const LONGEST_PATH: usize = 3_500;
+
+/// What is appended to the name of a file that would take the place of another key's.
+pub(super) fn apart(key: &str) -> String {
+    format!("%{}", hex(sha256(key.as_bytes()).get(..16).unwrap_or_default()))
+}
+
+/// The folders and the file of a key below a target whose own path has `before` bytes.
+pub(super) fn path(key: &str, before: usize) -> Vec<String> {
+    let pieces = pieces(key);
+    let length: usize = pieces.iter().map(|piece| "/".len() + piece.len() + FOLDER.len()).sum();
+    if before.saturating_add(length) <= LONGEST_PATH {
+        return pieces;
+    }
+    vec![LONG.to_owned(), hex(&sha256(key.as_bytes()))]
+}
+
 /// The folders and the file of a key.
-pub(super) fn pieces(key: &str) -> Vec<String> {
+fn pieces(key: &str) -> Vec<String> {
     let mut pieces = Vec::new();
     for (at, piece) in key.split('/').enumerate() {
         let mut name = escaped(piece, at == 0);
@@ -96,6 +123,22 @@ mod tests {
         assert_eq!(path(".claviger-metadata.jsonl"), "%2Eclaviger-metadata.jsonl");
         assert_eq!(path("x/.claviger-y"), "x/.claviger-y");
         assert_eq!(path("a%dir/%empty"), "a%25dir/%25empty");
+    }
+
+    #[test]
+    fn a_path_that_would_be_too_long_is_a_hash() {
+        let slashes = "/".repeat(1024);
+        let [folder, name] = super::path(&slashes, 0).try_into().expect("two");
+        assert_eq!((folder.as_str(), name.len()), (LONG, 64));
+        assert_ne!(super::path(&"/".repeat(1023), 0)[1], name);
+        assert_eq!(super::path("a/b", 100), ["a", "b"]);
+        assert_eq!(super::path("a/b", 4_000)[0], LONG);
+        // No key's own path leads there.
+        assert_eq!(super::path("%long/x", 0), ["%25long", "x"]);
+        for count in 0..1_024 {
+            let path = super::path(&("/".repeat(count) + "x"), 90);
+            assert!(path.iter().map(|piece| piece.len() + 5).sum::<usize>() + 90 <= LONGEST_PATH, "{count}");
+        }
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** a file has its name only once all of it is on the disk; folders and files are readable for their owner alone, as they
 //! hold what was encrypted.
+//!
+//! **Invariant:** a file takes the place only of one that the manifest has for the same key, whatever the file system takes for one name.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +19,7 @@ use crate::s3::sigv4::hex;
 
 use super::ExportError;
 use super::manifest::{self, Manifest, Record};
-use super::names::{FILE, FOLDER, OURS};
+use super::names::{self, FILE, FOLDER, OURS};
 
 /// Files that are being written.
 const TEMPORARY: &str = ".claviger-temporary";
@@ -31,6 +33,8 @@ const PIECE: usize = 256 << 10;
 pub struct Target {
     folder: PathBuf,
     manifest: Arc<Mutex<Manifest>>,
+    /// Held while a file is given its name.
+    placing: Arc<Mutex<()>>,
     _lock: Arc<File>,
 }
 
@@ -47,6 +51,15 @@ impl Target {
     pub fn open(folder: &Path, bucket: &LogicalBucket) -> Result<Self, ExportError> {
         let to_folder = files(folder);
         make_folders(folder).map_err(&to_folder)?;
+        if folder.metadata().map_err(&to_folder)?.permissions().mode() & 0o022 != 0 {
+            return Err(ExportError::Shared(folder.to_owned()));
+        }
+        for name in [LOCK, manifest::NAME] {
+            // Nor does a link lead us elsewhere.
+            if std::fs::symlink_metadata(folder.join(name)).is_ok_and(|there| !there.is_file()) {
+                return Err(ExportError::Foreign(folder.to_owned()));
+            }
+        }
         if !folder.join(manifest::NAME).exists() {
             let mut entries = folder.read_dir().map_err(&to_folder)?.filter_map(Result::ok);
             if entries.any(|entry| !entry.file_name().to_string_lossy().starts_with(OURS)) {
@@ -70,12 +83,16 @@ impl Target {
         }
         // What an earlier run was writing when it ended.
         let temporary = folder.join(TEMPORARY);
+        if std::fs::symlink_metadata(&temporary).is_ok_and(|there| !there.is_dir()) {
+            return Err(ExportError::Foreign(folder.to_owned()));
+        }
         if temporary.exists() {
             std::fs::remove_dir_all(&temporary).map_err(files(&temporary))?;
         }
         make_folders(&temporary).map_err(files(&temporary))?;
         let manifest = Manifest::open(folder).map_err(files(&folder.join(manifest::NAME)))?;
-        Ok(Self { folder: folder.to_owned(), manifest: Arc::new(Mutex::new(manifest)), _lock: Arc::new(lock) })
+        let manifest = Arc::new(Mutex::new(manifest));
+        Ok(Self { folder: folder.to_owned(), manifest, placing: Arc::default(), _lock: Arc::new(lock) })
     }
 
     fn manifest(&self) -> MutexGuard<'_, Manifest> {
@@ -140,48 +157,56 @@ impl Writing {
         self.file.write_all(bytes).await.map_err(files(&self.path.0))
     }
 
-    /// Has it on the disk, and gives it its name: its bytes, their SHA-256, and the path below the target.
-    pub(super) async fn finish(mut self, names: &[String]) -> Result<(u64, String, String), ExportError> {
+    /// Has it on the disk, and gives it the name of `key`: its bytes, their SHA-256, and the path below the target.
+    pub(super) async fn finish(mut self, key: &str) -> Result<(u64, String, String), ExportError> {
         self.file.flush().await.map_err(files(&self.path.0))?;
         self.file.sync_all().await.map_err(files(&self.path.0))?;
-        let path = place(&self.target.folder, &self.path.0, names)?;
+        let before = self.target.find(key)?.map(|record| record.path);
+        let _placing = self.target.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = place(&self.target.folder, &self.path.0, key, before.as_deref())?;
         Ok((self.size, hex(&self.digest.finish()), path))
     }
 }
 
-/// Gives the file at `from` its name below `target`; other folders and files stay where they are.
-fn place(target: &Path, from: &Path, names: &[String]) -> Result<String, ExportError> {
+/// Gives the file at `from` its name below `target`, in place of the one of the same key at `before`; other folders and files stay
+/// where they are.
+fn place(target: &Path, from: &Path, key: &str, before: Option<&str>) -> Result<String, ExportError> {
+    let names = names::path(key, target.as_os_str().len());
     let (mut folder, mut path) = (target.to_owned(), String::new());
     let Some((last, folders)) = names.split_last() else { unreachable!("a key has at least one piece") };
     for name in folders {
-        let name = match make_folder(&folder.join(name)) {
-            Ok(true) => name.clone(),
-            Ok(false) => {
-                // A file has the name.
-                let name = format!("{name}{FOLDER}");
-                make_folder(&folder.join(&name)).map_err(files(&folder.join(&name)))?;
-                name
-            }
-            Err(error) => return Err(files(&folder.join(name))(error)),
-        };
+        let name = folder_of(&folder, name)?;
         folder.push(&name);
         path.push_str(&name);
         path.push('/');
     }
-    let to = folder.join(last);
-    let is_folder = || std::fs::symlink_metadata(&to).is_ok_and(|there| there.is_dir());
-    if !is_folder() {
-        match std::fs::rename(from, &to) {
-            Ok(()) => return Ok(path + last),
-            // A folder was made of this name in this moment.
-            Err(_) if is_folder() => {}
+    let is_folder = std::fs::symlink_metadata(folder.join(last)).is_ok_and(|there| there.is_dir());
+    let name = if is_folder { format!("{last}{FILE}") } else { last.clone() };
+    for name in [name, format!("{last}{}", names::apart(key))] {
+        let (to, path) = (folder.join(&name), format!("{path}{name}"));
+        let is_own = before == Some(path.as_str()) || name.ends_with(&names::apart(key));
+        match std::fs::symlink_metadata(&to) {
+            // A folder, or the file of another key: the file system may take several names for one.
+            Ok(there) if there.is_dir() || !is_own => {}
+            Ok(_) => return std::fs::rename(from, &to).map_err(files(&to)).map(|()| path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return std::fs::rename(from, &to).map_err(files(&to)).map(|()| path);
+            }
             Err(error) => return Err(files(&to)(error)),
         }
     }
-    let last = format!("{last}{FILE}");
-    let to = folder.join(&last);
-    std::fs::rename(from, &to).map_err(files(&to))?;
-    Ok(path + &last)
+    Err(files(&folder.join(last))(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Makes the folder `name`, or one of another name where a file has that; the name that it has.
+fn folder_of(folder: &Path, name: &str) -> Result<String, ExportError> {
+    for name in [name.to_owned(), format!("{name}{FOLDER}")] {
+        let path = folder.join(&name);
+        if make_folder(&path).map_err(files(&path))? {
+            return Ok(name);
+        }
+    }
+    Err(files(&folder.join(name))(io::ErrorKind::AlreadyExists.into()))
 }
 
 /// Makes a folder; whether there is one now, rather than something else.
@@ -219,11 +244,64 @@ mod tests {
     async fn export(target: &Target, key: &str, bytes: &[u8]) -> String {
         let mut writing = target.begin().await.expect("begins");
         writing.write(bytes).await.expect("writes");
-        let (size, hash, path) = writing.finish(&super::super::names::pieces(key)).await.expect("places");
+        let (size, sha256, path) = writing.finish(key).await.expect("places");
         assert_eq!(size, bytes.len() as u64);
         assert_eq!(std::fs::read(target.folder.join(&path)).expect("reads"), bytes);
-        assert_eq!(hash_of(&target.folder.join(&path)).await.expect("reads"), hash);
+        assert_eq!(hash_of(&target.folder.join(&path)).await.expect("reads"), sha256);
+        let (etag, last_modified) = (String::new(), String::new());
+        let (key, headers, path_there) = (key.to_owned(), Vec::new(), path.clone());
+        let record = Record { key, path: path_there, size, sha256, etag, last_modified, headers, tags: None };
+        target.note(&record).expect("notes");
         path
+    }
+
+    #[tokio::test]
+    async fn two_keys_that_are_one_name_for_the_file_system_do_not_share_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = Target::open(folder.path(), &bucket("records")).expect("opens");
+        assert_eq!(export(&target, "x/report", b"1").await, "x/report");
+        // What a file system shows that folds case.
+        std::fs::hard_link(folder.path().join("x/report"), folder.path().join("x/Report")).expect("links");
+        let other = export(&target, "x/Report", b"2").await;
+        assert!(other.starts_with("x/Report%") && other.len() == "x/Report%".len() + 32, "{other}");
+        for key in ["report", "Report"] {
+            assert_eq!(std::fs::read(folder.path().join("x").join(key)).expect("reads"), b"1");
+        }
+        // Each keeps its place, also in the runs to come.
+        drop(target);
+        let target = Target::open(folder.path(), &bucket("records")).expect("opens");
+        assert_eq!(export(&target, "x/Report", b"22").await, other);
+        assert_eq!(export(&target, "x/report", b"11").await, "x/report");
+        assert_eq!(std::fs::read(folder.path().join(&other)).expect("reads"), b"22");
+    }
+
+    #[tokio::test]
+    async fn links_and_folders_that_others_write_to_are_refused() {
+        let (folder, elsewhere) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let target = Target::open(folder.path(), &bucket("records")).expect("opens");
+        export(&target, "a", b"1").await;
+        for name in ["b", "b%dir"] {
+            std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(name)).expect("links");
+        }
+        let mut writing = target.begin().await.expect("begins");
+        writing.write(b"2").await.expect("writes");
+        let refused = writing.finish("b/c").await;
+        assert!(matches!(&refused, Err(error) if !error.is_of_target()), "{refused:?}");
+        assert_eq!(elsewhere.path().read_dir().expect("reads").count(), 0);
+        drop(target);
+        for name in [LOCK, manifest::NAME] {
+            let (path, aside) = (folder.path().join(name), elsewhere.path().join("aside"));
+            std::fs::rename(&path, &aside).expect("moves");
+            std::os::unix::fs::symlink(&aside, &path).expect("links");
+            assert!(matches!(Target::open(folder.path(), &bucket("records")), Err(ExportError::Foreign(_))), "{name}");
+            std::fs::rename(&aside, &path).expect("moves");
+        }
+        for (mode, refused) in [(0o770, true), (0o702, true), (0o755, false)] {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).expect("own folder");
+            let opened = Target::open(folder.path(), &bucket("records"));
+            assert_eq!(matches!(opened, Err(ExportError::Shared(_))), refused, "{mode:o}");
+            assert_eq!(opened.is_ok(), !refused);
+        }
     }
 
     #[tokio::test]

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use http::Uri;
+use http::uri::Scheme;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use super::ClientSettings;
 use crate::net::BoxError;
+use crate::net::network::{ClientNetwork, Stream};
 
 /// How long to go on reading after the peer stopped taking what we send.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
@@ -27,6 +29,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 #[error("no connection within {} s", .0.as_secs_f32())]
 struct ConnectTimedOut(Duration);
 
+/// A connection below TLS.
+type Wire = TokioIo<Box<dyn Stream>>;
+
 /// Opens TCP and TLS connections.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -35,19 +40,22 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(tls: rustls::ClientConfig, timeout: Duration) -> Self {
+    pub(super) fn new(tls: rustls::ClientConfig, settings: &ClientSettings) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(UNACKNOWLEDGED));
         #[cfg(target_os = "linux")]
         http.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-        Self { https: HttpsConnector::from((TcpConnector(http), tls)), timeout }
+        Self {
+            https: HttpsConnector::from((TcpConnector { http, network: settings.network.clone() }, tls)),
+            timeout: settings.connect_timeout,
+        }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<AnswerFirst<TokioIo<TcpStream>>>;
+    type Response = MaybeHttpsStream<AnswerFirst<Wire>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -64,20 +72,45 @@ impl Service<Uri> for Connector {
 
 /// The TCP half, below TLS.
 #[derive(Clone)]
-struct TcpConnector(HttpConnector);
+struct TcpConnector {
+    http: HttpConnector,
+    /// In place of the system's.
+    network: ClientNetwork,
+}
 
 impl Service<Uri> for TcpConnector {
-    type Response = AnswerFirst<TokioIo<TcpStream>>;
+    type Response = AnswerFirst<Wire>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context).map_err(Into::into)
+        self.http.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        async move { Ok(AnswerFirst { inner: connecting.await?, broken: None }) }.boxed()
+        let connecting = match &self.network.0 {
+            None => {
+                let connecting = self.http.call(uri);
+                async move { Ok::<_, BoxError>(Box::new(connecting.await?.into_inner()) as Box<dyn Stream>) }.boxed()
+            }
+            Some(network) => {
+                let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+                let connecting = network.connect(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(usual));
+                async move { Ok(connecting.await?) }.boxed()
+            }
+        };
+        async move { Ok(AnswerFirst { inner: TokioIo::new(connecting.await?), broken: None, made: Made::now() }) }
+            .boxed()
+    }
+}
+
+/// When a connection was made. Each response that comes over it has it among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made(pub(super) Instant);
+
+impl Made {
+    pub(super) fn now() -> Self {
+        Self(Instant::now())
     }
 }
 
@@ -89,6 +122,7 @@ impl Service<Uri> for TcpConnector {
 pub(super) struct AnswerFirst<T> {
     inner: T,
     broken: Option<(io::ErrorKind, Pin<Box<Sleep>>)>,
+    made: Made,
 }
 
 impl<T> AnswerFirst<T> {
@@ -155,9 +189,9 @@ impl<T: Write + Unpin> Write for AnswerFirst<T> {
     }
 }
 
-impl<T: Connection> Connection for AnswerFirst<T> {
+impl<T> Connection for AnswerFirst<T> {
     fn connected(&self) -> Connected {
-        self.inner.connected()
+        Connected::new().extra(self.made)
     }
 }
 
@@ -217,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_goes_before_a_broken_pipe() {
         assert!(ask(Closed::new()).await.is_err(), "the library alone does not wait for the answer");
-        let io = AnswerFirst { inner: Closed::new(), broken: None };
+        let io = AnswerFirst { inner: Closed::new(), broken: None, made: Made::now() };
         assert_eq!(ask(io).await.expect("the answer"), 403);
     }
 
@@ -225,7 +259,7 @@ mod tests {
     async fn a_broken_pipe_without_an_answer_is_an_error_after_a_while() {
         let mut closed = Closed::new();
         closed.arrives = Box::pin(tokio::time::sleep(ANSWER_GRACE * 60));
-        let asked = ask(AnswerFirst { inner: closed, broken: None });
+        let asked = ask(AnswerFirst { inner: closed, broken: None, made: Made::now() });
         assert!(tokio::time::timeout(ANSWER_GRACE * 20, asked).await.expect("no hang").is_err());
     }
 }

@@ -70,6 +70,27 @@ async fn connections_are_reused() {
 }
 
 #[tokio::test]
+async fn a_connection_of_an_age_gets_no_further_request() {
+    let server = scripted(|mut stream, _| async move {
+        while !read_head(&mut stream).await.is_empty() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("open");
+        }
+    })
+    .await;
+    let settings = ClientSettings { connection_age_max: SHORT, ..settings() };
+    let client = HttpClient::new(client_config(&ClientTls::default()).expect("no files"), &settings);
+    let begun = Instant::now();
+    // Never idle, and still made anew.
+    while server.connections() < 3 {
+        let response = client.request(request(format!("http://{}/", server.address), empty()), LONG).await;
+        assert_eq!(collect_bounded(response.expect("answers").into_body(), 10).await.expect("body"), "ok");
+        assert!(begun.elapsed() < LONG, "the first connection is used on and on");
+        tokio::time::sleep(SHORT / 20).await;
+    }
+    assert!(begun.elapsed() >= SHORT * 2, "of no age");
+}
+
+#[tokio::test]
 async fn a_server_of_the_given_ca_is_trusted_and_no_other() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let (ours, theirs) = (Ca::new(dir.path(), "ours"), Ca::new(dir.path(), "theirs"));

@@ -16,15 +16,14 @@ use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use rustls::ServerConfig;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{ConnectionInfo, ListenerLimits};
+use super::{ConnectionInfo, Former, ListenerLimits, Tls};
 use crate::net::BoxError;
+use crate::net::network::Stream;
 use crate::net::progress::{Exchange, Progress, Snapshot};
 
 /// A request's handler panicked. hyper then closes the connection (or resets the HTTP/2 stream).
@@ -35,7 +34,7 @@ struct HandlerPanicked;
 /// What all connections of a listener share.
 pub(super) struct Shared<S> {
     service: S,
-    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    tls: Option<Tls>,
     limits: ListenerLimits,
     builder: Builder<TokioExecutor>,
     draining: watch::Receiver<bool>,
@@ -52,7 +51,7 @@ where
 {
     pub(super) fn new(
         service: S,
-        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+        tls: Option<Tls>,
         limits: ListenerLimits,
         draining: watch::Receiver<bool>,
         running: Arc<AtomicUsize>,
@@ -61,17 +60,15 @@ where
         Self { service, tls, limits, builder, draining, running }
     }
 
-    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-        }
+    pub(super) async fn serve(self: Arc<Self>, stream: impl Stream, peer: SocketAddr) {
         let Some(mut tls) = self.tls.clone() else {
             let info = ConnectionInfo { peer, tls: false, client_certificate: None };
             let builder = self.builder.clone();
             return self.serve_http(TokioIo::new(stream), info, builder, std::future::pending()).await;
         };
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow_and_update()));
-        let Some(stream) = self.handshake(&acceptor, stream, peer).await else { return };
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config.borrow_and_update()));
+        // Nothing of it is kept beside the connection, which may be idle for long.
+        let Some(stream) = Box::pin(self.handshake(&acceptor, stream, peer)).await else { return };
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let client_certificate = certificate.map(|certificate| Arc::new(certificate.clone().into_owned()));
@@ -83,12 +80,7 @@ where
         self.serve_http(TokioIo::new(stream), info, builder, is_replaced(tls)).await;
     }
 
-    async fn handshake(
-        &self,
-        acceptor: &TlsAcceptor,
-        stream: TcpStream,
-        peer: SocketAddr,
-    ) -> Option<TlsStream<TcpStream>> {
+    async fn handshake<T: Stream>(&self, acceptor: &TlsAcceptor, stream: T, peer: SocketAddr) -> Option<TlsStream<T>> {
         let accepting = tokio::time::timeout(self.limits.handshake_timeout, acceptor.accept(stream));
         let accepted = tokio::select! {
             accepted = accepting => accepted,
@@ -212,9 +204,9 @@ async fn drain_begins(mut draining: watch::Receiver<bool>) {
 }
 
 /// Resolves when there is another configuration than the one last seen: the peer may be none that would be let in now.
-async fn is_replaced(mut tls: watch::Receiver<Arc<ServerConfig>>) {
-    if tls.changed().await.is_err() {
-        // Nobody is there to replace it.
+async fn is_replaced(mut tls: Tls) {
+    if tls.former == Former::Stay || tls.config.changed().await.is_err() {
+        // It does not matter, or nobody is there to replace it.
         std::future::pending().await
     }
 }

@@ -9,6 +9,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -240,7 +241,8 @@ async fn connections_do_not_outlive_the_tls_configuration_that_let_them_in() {
     let config = server_config(&ca.issue("server", &["localhost"]), None).expect("good files");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
     let address = listener.local_addr().expect("bound");
-    let (replace, tls) = watch::channel(Arc::clone(&config));
+    let (replace, config_of) = watch::channel(Arc::clone(&config));
+    let tls = Some(Tls { config: config_of, former: Former::Leave });
     let limits = ListenerLimits { drain: SHORT, ..patient() };
     let running = tokio::spawn(run_with(listener, tls, limits, |request, _| service(request), std::future::pending()));
     let client = client_config(&ClientTls { ca_file: Some(ca.file.clone()), identity: None }).expect("good files");

@@ -79,14 +79,14 @@ impl Objects {
         let (bucket, caller) = (object.bucket.name, call.who.caller());
         let key = self.keys.for_writing(kek, Purpose::Object, bucket, caller, length).await?;
         let kept = source.checksum().map(|kept| metadata::of_format(kept.algorithm()));
-        let read = self.stream_source(source, None).await?;
+        let read = source.at.stream_source(source, None).await?;
         let plaintext = Plaintext::of_copy(read.body, length, algorithm.or(kept));
         self.store(call, object, metadata, plaintext, key, request).await
     }
 
     /// The source's tags as a header has them; none where it has none, or the storage server does not know tags.
     pub(in crate::object) async fn tags_of(&self, source: &Source<'_>) -> Result<Option<HeaderValue>, Error> {
-        self.tags_at(source.call(), source.named, source.asked_version()).await
+        source.at.tags_at(source.call(), source.named, source.asked_version()).await
     }
 
     /// The same of an object, or version of it, that nobody opened.

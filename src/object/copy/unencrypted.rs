@@ -18,16 +18,16 @@ impl Objects {
         &self,
         call: &Call,
         object: Named<'_>,
-        from: &CopySource,
+        (sources, from): (&Self, &CopySource),
         wanted: &Wanted,
     ) -> Result<Answer, Error> {
-        let source = self.unencrypted_source(call, from, None).await?;
+        let source = sources.unencrypted_source(call, from, None).await?;
         let length = source.length;
         check_length(length)?;
         let mut tags = None;
         if !wanted.replaces_tags {
-            let named = Named { bucket: self.source_bucket(call, from)?, key: &from.key };
-            tags = self.tags_at(call, named, from.version_id.as_deref()).await?;
+            let named = Named { bucket: sources.source_bucket(call, from)?, key: &from.key };
+            tags = sources.tags_at(call, named, from.version_id.as_deref()).await?;
         }
         let request = self.copying(call, object, wanted, tags);
         let (bucket, caller) = (object.bucket.name, call.who.caller());

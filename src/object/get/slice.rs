@@ -73,7 +73,7 @@ impl Reading<'_> {
         if !self.range_counts(&end.headers) {
             return self.whole().await;
         }
-        let opened = self.open(&end.headers).await?;
+        let mut opened = self.open(&end.headers).await?;
         if opened.layout == Layout::Empty {
             check_empty(&end)?;
             return self.of_empty(&end.headers, &opened, Some(wanted));
@@ -81,6 +81,7 @@ impl Reading<'_> {
         let (storage, place) = (end.headers.clone(), end.size_and_etag());
         let (first, bytes) = end.collect(most).await?;
         let known = self.layout(&opened, place.clone(), &bytes).await?;
+        opened.may_be_given().await?;
         let Slice { given, plan } = Slice::new(wanted, &known.map)?;
         let about = About::new(&known, given);
         let Some(plan) = plan else {
@@ -92,6 +93,7 @@ impl Reading<'_> {
             return self.partial_in_memory(&storage, &opened, &about, opener, bytes.slice(from..));
         }
         let stored = self.rest(&known, place.1, &plan).await?;
+        opened.may_be_given().await?;
         Ok(self.partial(stored, opened, &about, (&known.map, &plan)))
     }
 

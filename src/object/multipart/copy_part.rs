@@ -19,11 +19,11 @@ impl Objects {
         call: &Call,
         object: Named<'_>,
         part: &PartOf,
-        source: &CopySource,
+        (sources, source): (&Self, &CopySource),
     ) -> Result<Answer, Error> {
-        self.source_bucket(call, source)?;
+        sources.source_bucket(call, source)?;
         let upload = self.open_upload(call, object, &part.upload).await?;
-        let read = self.read_source(call, source).await?;
+        let read = sources.read_source(call, source).await?;
         let algorithm = of_format(upload.settings.checksum.algorithm);
         let plaintext = Plaintext::of_copy(read.body, read.length, Some(algorithm));
         let stored = self.store_part(call, object, &upload, part.number, plaintext).await?;

@@ -12,7 +12,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::format::upload::{MAX_RECORD, Unverified, UploadKey};
-use crate::s3::customer_key::CustomerKeys;
 use crate::s3::operation::{ObjectOperation, Operation, Read, UploadId};
 use crate::s3::target::ObjectKey;
 use crate::s3::xml::StoredListing;
@@ -183,7 +182,7 @@ impl Objects {
 fn call_on(who: &Authenticated, object: Named<'_>) -> Call {
     let read = ObjectOperation::GetObject(Read::default());
     let operation = Operation::Object(object.bucket.name.clone(), object.key.clone(), read);
-    Call { who: who.clone(), operation, headers: HeaderMap::new(), customer_keys: CustomerKeys::default() }
+    Call::new(who.clone(), operation, HeaderMap::new())
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Objects {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut parts: Vec<PartRecord> = Vec::new();
         let mut truncated = false;
-        self.markers(upload, after, |part| {
+        self.markers(upload, after, |part, _| {
             let full = parts.len() >= most;
             match parts.last_mut().filter(|last| last.entry.number == part.entry.number) {
                 Some(last) if last.written_ms <= part.written_ms => *last = part,

@@ -90,7 +90,12 @@ impl Objects {
         let checksum = Some(stored_checksum(&verified));
         let part = PartRecord::new(number, length, part.entry.attempt, checksum);
         let record = PartRecord { held, written_ms, etag, ..part };
-        self.write_marker(upload, &record).await?;
+        self.write_marker(upload, &record, &call.who.caller().principal).await?;
+        if held && let Err(error) = self.forget_older(upload, &record).await {
+            // The part is there all the same, and the next attempt at it tries again.
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, number, "older attempts at a part could not be removed from the state bucket");
+        }
         Ok(StoredPart { record, verified, headers: clean_response_headers(&call.operation, &storage) })
     }
 

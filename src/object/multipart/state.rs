@@ -12,11 +12,12 @@ use crate::format::keys::Dek;
 use crate::format::metadata::Metadata;
 use crate::format::segment::AttemptId;
 use crate::format::size;
-use crate::format::upload::{MAX_RECORD, PartRecord, Unverified, UploadKey, UploadSettings};
-use crate::names::{KekName, Purpose};
+use crate::format::upload::{MAX_RECORD, MAX_SENDER, PartRecord, Unverified, UploadKey, UploadSettings};
+use crate::names::{KekName, Principal, Purpose};
 use crate::s3::operation::{HIGHEST_PART, UploadId};
 use crate::s3::sigv4::hex;
 use crate::storage::ResponseStream;
+use crate::telemetry::request_id::carried;
 
 use super::super::error::Error;
 use super::super::lease::Lease;
@@ -25,6 +26,8 @@ use super::super::{Call, Named, Objects};
 
 /// Most pages of an upload's names that are read: twenty attempts at each of 10,000 parts.
 const MOST_PAGES: usize = 200;
+/// Attempts at a held part that are kept. Only one counts in the end; clients that send a part again may name a former one.
+const MOST_HELD: usize = 4;
 /// How long the record of a completed upload stays, so that its completion can be repeated.
 const COMPLETED_STAYS: Duration = Duration::from_secs(600);
 
@@ -54,6 +57,10 @@ impl Folder {
 
     fn parts(&self) -> String {
         format!("{}part/", self.0)
+    }
+
+    fn part(&self, number: u32) -> String {
+        format!("{}{number:05}/", self.parts())
     }
 
     /// Where the stored bytes of a held part lie.
@@ -109,19 +116,55 @@ impl Objects {
     }
 
     /// Notes an attempt to upload a part that was stored.
-    pub(super) async fn write_marker(&self, upload: &OpenUpload, part: &PartRecord) -> Result<(), Error> {
+    pub(super) async fn write_marker(
+        &self,
+        upload: &OpenUpload,
+        part: &PartRecord,
+        sender: &Principal,
+    ) -> Result<(), Error> {
         let marker = upload.key.seal_marker(upload.id.as_str(), part)?;
-        let name = format!("{}{:05}/{marker}", upload.folder.parts(), part.entry.number);
-        Ok(self.state.put(&name, b"").await?)
+        let name = format!("{}{marker}", upload.folder.part(part.entry.number));
+        let sender = upload.key.seal_sender(upload.id.as_str(), &part.entry, sender)?;
+        Ok(self.state.put(&name, &sender).await?)
     }
 
-    /// Gives `take` each attempt at each part with a higher number than `after`, in the order of the numbers, until it
-    /// breaks off. Names that are no authentic markers of this upload are passed over.
+    /// Who sent the attempt whose marker is called `name`, if that is told.
+    pub(super) async fn sender(
+        &self,
+        upload: &OpenUpload,
+        part: &PartRecord,
+        name: &str,
+    ) -> Result<Option<Principal>, Error> {
+        let sealed = self.state.read(name, MAX_SENDER).await?;
+        Ok(sealed.and_then(|sealed| upload.key.open_sender(upload.id.as_str(), &part.entry, &sealed).ok()))
+    }
+
+    /// Keeps of the attempts at a held part the newest few, and `newest` in any case.
+    pub(super) async fn forget_older(&self, upload: &OpenUpload, newest: &PartRecord) -> Result<(), Error> {
+        let (number, prefix) = (newest.entry.number, upload.folder.parts());
+        let page = self.state.list(&upload.folder.part(number), "").await?;
+        let parts = page.keys.iter().filter_map(|name| Some((upload.marker(name.strip_prefix(&prefix)?)?, name)));
+        let is_older = |part: &PartRecord| part.held && part.entry.attempt != newest.entry.attempt;
+        let mut older: Vec<(PartRecord, &String)> = parts.filter(|(part, _)| is_older(part)).collect();
+        older.sort_by_key(|(part, _)| std::cmp::Reverse(part.written_ms));
+        let names = older.iter().skip(MOST_HELD - 1).map(|(part, name)| {
+            let held = upload.folder.held(number, part.entry.attempt);
+            [held, (*name).clone()]
+        });
+        let names: Vec<String> = names.flatten().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Ok(self.state.delete(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?)
+    }
+
+    /// Gives `take` each attempt at each part with a higher number than `after`, and what its marker is called, in the order of the
+    /// numbers, until it breaks off. Names that are no authentic markers of this upload are passed over.
     pub(super) async fn markers(
         &self,
         upload: &OpenUpload,
         after: u32,
-        mut take: impl FnMut(PartRecord) -> ControlFlow<()>,
+        mut take: impl FnMut(PartRecord, &str) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let prefix = upload.folder.parts();
         // Nothing of the part `after` comes after this, and all of the next one does.
@@ -132,7 +175,7 @@ impl Objects {
             let page = self.state.list(&prefix, &last).await?;
             for key in &page.keys {
                 match upload.marker(key.strip_prefix(&prefix).unwrap_or_default()) {
-                    Some(part) => broken_off = broken_off || take(part).is_break(),
+                    Some(part) => broken_off = broken_off || take(part, key).is_break(),
                     None => strange += 1,
                 }
                 if broken_off {
@@ -162,7 +205,7 @@ impl Objects {
     /// the completion can be repeated. Where that became an empty object, which says nothing of parts, they stay as long.
     pub(super) fn forget_upload(&self, upload: OpenUpload, empty: bool) {
         let (state, folder) = (self.state.clone(), upload.folder);
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             // Without a permit, nothing is kept.
             let waits = WAITING.try_acquire().ok();
             let pause = || async {
@@ -181,7 +224,7 @@ impl Objects {
                 Ok(()) => forget_record(&state, &folder).await,
                 failed => failed,
             });
-        });
+        }));
     }
 
     /// Deletes the state of an upload. What remains after a failure is the garbage collector's.

@@ -1,4 +1,6 @@
 //! An object that is not encrypted yet, uploaded again in parts: with the borders that it has, where the storage server tells them.
+//!
+//! **Invariant:** where the manifest has the MD5 of the whole, nothing is completed that was made of other bytes.
 
 use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue};
@@ -15,6 +17,7 @@ use super::super::error::Error;
 use super::super::fetch::{Piece, parse_content_range};
 use super::super::metadata::of_format;
 use super::super::plaintext::Plaintext;
+use super::super::unencrypted::Pieces;
 use super::super::unencrypted::manifest::Entry;
 use super::super::{Call, Named, Objects, renewal};
 use super::state::client_etag;
@@ -54,13 +57,13 @@ impl Objects {
     ) -> Result<HeaderMap, Error> {
         let upload = self.open_upload(begin, object, id).await?;
         let algorithm = of_format(upload.settings.checksum.algorithm);
-        let mut parts: Vec<(u32, String)> = Vec::new();
-        let mut first = 0;
+        let (mut parts, mut first): (Vec<(u32, String)>, u64) = (Vec::new(), 0);
+        let pieces = Pieces::new();
         while first < entry.size {
             let end = entry.size.min(first.saturating_add(length));
             let piece = Piece::Range(StoredOffset(first), StoredOffset(end));
             let stored = self.listed_bytes(begin, object, entry, Some(piece)).await?;
-            let body = stored.body.map_err(ReadFailure::from).boxed_unsync();
+            let body = pieces.next(stored.body.map_err(ReadFailure::from).boxed_unsync());
             let plaintext = Plaintext::of_copy(body, end - first, Some(algorithm));
             let number = u32::try_from(parts.len()).unwrap_or(u32::MAX).saturating_add(1);
             let of = ObjectOperation::UploadPart(PartOf { upload: id.clone(), number });
@@ -69,6 +72,7 @@ impl Objects {
             parts.push((number, client_etag(stored.record.entry.attempt)));
             first = end;
         }
+        pieces.are(entry)?;
         self.complete_again(begin, object, id, &parts, condition).await
     }
 

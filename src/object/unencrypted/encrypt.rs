@@ -22,7 +22,7 @@ use super::super::put::now_ms;
 use super::super::renewal::{self, is_overtaken};
 use super::super::{Call, Named, Objects};
 use super::known::plain;
-use super::manifest::Entry;
+use super::manifest::{self, Entry};
 
 /// From this size on, what was uploaded in parts is uploaded in parts again.
 const LEAST_IN_PARTS: u64 = 5 << 20;
@@ -73,7 +73,8 @@ impl Objects {
         conditional: bool,
     ) -> Result<Encrypted, Error> {
         let call = renewal::call(who, object, renewal::at_once(), HeaderMap::new());
-        let in_parts = entry.size > size::MAX_PUT || (entry.size >= LEAST_IN_PARTS && entry.etag.contains('-'));
+        let most = size::MAX_PUT.min(self.storage.settings().copy_limit_bytes);
+        let in_parts = entry.size > most || (entry.size >= LEAST_IN_PARTS && entry.etag.contains('-'));
         // Of an object in parts, the bytes are asked for part by part.
         let whole = if in_parts { None } else { Some(self.listed_bytes(&call, object, entry, None).await?) };
         let storage = match &whole {
@@ -86,7 +87,7 @@ impl Objects {
         let written = match whole {
             Some(stored) => {
                 let call = renewal::call(who, object, renewal::at_once(), carried.headers.clone());
-                self.put_listed(&call, object, metadata, stored, condition).await?
+                self.put_listed(&call, object, (metadata, entry), stored, condition).await?
             }
             None => {
                 let call = renewal::call(who, object, renewal::uploading(), carried.headers.clone());
@@ -103,7 +104,7 @@ impl Objects {
         &self,
         call: &Call,
         object: Named<'_>,
-        metadata: Metadata,
+        (metadata, entry): (Metadata, &Entry),
         stored: Stored,
         condition: Option<HeaderValue>,
     ) -> Result<HeaderMap, Error> {
@@ -114,7 +115,7 @@ impl Objects {
             request = request.replay_unsafe().header(IF_MATCH, etag);
         }
         let key = self.keys.for_writing(&object.bucket.keys.kek, Purpose::Object, bucket, caller, length).await?;
-        let promises = promises(&stored.headers);
+        let promises = promises(entry);
         let body = stored.body.map_err(ReadFailure::from).boxed_unsync();
         let plaintext = Plaintext::of_stored(body, length, &promises)?;
         let (response, _) = self.store(call, object, metadata, plaintext, key, request).await?;
@@ -158,19 +159,17 @@ fn etag_of(storage: &HeaderMap) -> Result<HeaderValue, Error> {
     storage.get(http::header::ETAG).cloned().ok_or_else(|| WrongAnswer::Etag.into())
 }
 
-/// What the bytes must come to: the ETag is their MD5 where it looks like one, unless the storage server says that it encrypts under
-/// a key of its own (AWS, "Object": then it is something else).
-fn promises(storage: &HeaderMap) -> HeaderMap {
+/// Whether the ETag is the MD5 of the bytes: it looks like one, and the storage server does not say that it encrypts under a key of
+/// its own (AWS, "Object": then it is something else).
+pub(super) fn is_md5(storage: &HeaderMap) -> bool {
     let by_key = storage.get("x-amz-server-side-encryption").is_some_and(|by| by != "AES256")
         || storage.contains_key("x-amz-server-side-encryption-customer-algorithm");
     let etag = storage.get(http::header::ETAG).and_then(|etag| etag.to_str().ok()).map(plain).unwrap_or_default();
-    let digest = md5(etag).filter(|_| !by_key);
-    let digest = digest.and_then(|digest| HeaderValue::try_from(STANDARD.encode(digest)).ok());
-    digest.into_iter().map(|digest| (http::HeaderName::from_static("content-md5"), digest)).collect()
+    manifest::md5(etag).is_some() && !by_key
 }
 
-fn md5(etag: &str) -> Option<Vec<u8>> {
-    let digits = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let pairs = (0..16).map(|at| u8::from_str_radix(etag.get(at * 2..at * 2 + 2)?, 16).ok());
-    if digits { pairs.collect() } else { None }
+/// What the bytes must come to.
+fn promises(entry: &Entry) -> HeaderMap {
+    let digest = entry.digest().and_then(|digest| HeaderValue::try_from(STANDARD.encode(digest)).ok());
+    digest.into_iter().map(|digest| (http::HeaderName::from_static("content-md5"), digest)).collect()
 }

@@ -1,6 +1,6 @@
 //! What a proxy knows of the manifests: the head, read again every few seconds, and pages as they are needed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::super::error::Error;
 use super::super::{Named, Objects};
 use super::MigrationError;
 use super::manifest::{self, Contents, Entry, Head, Page};
+use super::settled::Settled;
 
 /// How long a head counts.
 const FRESH: Duration = Duration::from_secs(3);
@@ -32,11 +33,12 @@ type PageName = (LogicalBucket, String, u32);
 pub(in crate::object) struct Manifests {
     heads: Mutex<HashMap<LogicalBucket, Arc<AsyncMutex<Seen>>>>,
     pages: Mutex<LruCache<PageName, Arc<Page>>>,
+    pub(super) settled: Settled,
 }
 
 impl Default for Manifests {
     fn default() -> Self {
-        Self { heads: Mutex::default(), pages: Mutex::new(LruCache::new(MOST_PAGES)) }
+        Self { heads: Mutex::default(), pages: Mutex::new(LruCache::new(MOST_PAGES)), settled: Settled::default() }
     }
 }
 
@@ -47,6 +49,8 @@ struct Seen {
     now: Option<(Instant, Option<Open>)>,
     /// The newest head of all.
     newest: Option<Head>,
+    /// The pages that were done, of that run.
+    done: (String, Arc<BTreeSet<u32>>),
 }
 
 /// A manifest that lists something.
@@ -54,6 +58,8 @@ struct Seen {
 struct Open {
     run: String,
     contents: Arc<Contents>,
+    /// Pages of which nothing is left. They only become more, whatever somebody puts back.
+    done: Arc<BTreeSet<u32>>,
 }
 
 impl Manifests {
@@ -83,6 +89,9 @@ impl Objects {
         }
         let Some(open) = self.open_manifest(bucket.name).await? else { return Ok(None) };
         let Some(number) = open.contents.page_of(key) else { return Ok(None) };
+        if open.done.contains(&number) || self.manifests.settled.has(bucket.name, key) {
+            return Ok(None);
+        }
         let name = (bucket.name.clone(), open.run, number);
         let remembered = self.manifests.pages().get(&name).cloned();
         let page = match remembered {
@@ -123,28 +132,47 @@ impl Objects {
         }
         let before = seen.now.take().and_then(|(_, open)| open);
         let (read, head) = (Instant::now(), self.manifest_head(bucket).await?);
-        if let (Some(head), Some(newest)) = (&head, &seen.newest)
-            && !head.follows(newest)
-        {
-            tracing::error!(%bucket, "ALARM: an older manifest of what is not encrypted was put back");
-            return Err(MigrationError::OldManifest.into());
+        if let Some(newest) = &seen.newest {
+            check_head(bucket, head.as_ref(), newest)?;
         }
         let open = match head.as_ref().filter(|head| !head.done) {
             None => None,
-            Some(head) => match before.filter(|open| open.run == head.run) {
-                Some(open) => Some(open),
-                // Without its contents it lists nothing: it was closed a moment ago, or somebody took them away.
-                None => self
-                    .manifest_contents(bucket, head)
-                    .await?
-                    .map(|contents| Open { run: head.run.clone(), contents: Arc::new(contents) }),
-            },
+            Some(head) => self.manifest_now(bucket, head, before, &mut seen.done).await?,
         };
-        if head.is_some() {
-            seen.newest = head;
+        if let Some(head) = head {
+            let is_new = |newest: &Head| newest.run != head.run;
+            if seen.newest.as_ref().is_some_and(is_new) {
+                self.manifests.settled.forget_bucket(bucket);
+            }
+            seen.newest = Some(head);
         }
         seen.now = Some((read, open.clone()));
         Ok(open)
+    }
+
+    /// What `head` says, with what was known of it before.
+    async fn manifest_now(
+        &self,
+        bucket: &LogicalBucket,
+        head: &Head,
+        before: Option<Open>,
+        done: &mut (String, Arc<BTreeSet<u32>>),
+    ) -> Result<Option<Open>, Error> {
+        let contents = match before.filter(|open| open.run == head.run) {
+            Some(open) => open.contents,
+            // Without its contents it lists nothing: it was closed a moment ago, or somebody took them away.
+            None => match self.manifest_contents(bucket, head).await? {
+                Some(contents) => Arc::new(contents),
+                None => return Ok(None),
+            },
+        };
+        let now = self.manifest_progress(bucket, &head.run).await?;
+        if done.0 != head.run {
+            *done = (head.run.clone(), Arc::new(now));
+        } else if !now.is_subset(&done.1) {
+            done.1 = Arc::new(done.1.union(&now).copied().collect());
+        }
+        Ok(Some(Open { run: head.run.clone(), contents, done: Arc::clone(&done.1) }))
     }
 
     pub(super) async fn manifest_head(&self, bucket: &LogicalBucket) -> Result<Option<Head>, Error> {
@@ -168,6 +196,23 @@ impl Objects {
         let name = manifest::page_name(bucket, run, page);
         let bytes = self.open_entry(bucket, &name, manifest::MAX_PAGE).await?;
         bytes.map(|bytes| Page::parse(&bytes).map_err(damaged)).transpose()
+    }
+}
+
+/// Whether `head` may stand where `newest` stood.
+fn check_head(bucket: &LogicalBucket, head: Option<&Head>, newest: &Head) -> Result<(), MigrationError> {
+    let (was, serial) = (&newest.run, newest.serial);
+    match head {
+        Some(head) if head.follows(newest) => Ok(()),
+        Some(head) => {
+            let (is, of) = (&head.run, head.serial);
+            tracing::error!(%bucket, was, serial, is, of, "ALARM: another manifest of what is not encrypted was put in place of a later one");
+            Err(MigrationError::OldManifest)
+        }
+        None => {
+            tracing::error!(%bucket, was, serial, "ALARM: the manifest of what is not encrypted was taken away");
+            Err(MigrationError::Hidden)
+        }
     }
 }
 

@@ -29,6 +29,22 @@ pub struct Entry {
     pub etag: String,
     /// Its bytes.
     pub size: u64,
+    /// The ETag is the MD5 of its bytes, by what the storage server said when it was listed.
+    pub md5: bool,
+}
+
+impl Entry {
+    /// The MD5 of its bytes, if that is known.
+    pub(in crate::object) fn digest(&self) -> Option<Vec<u8>> {
+        md5(&self.etag).filter(|_| self.md5)
+    }
+}
+
+/// The MD5 that an ETag is, if it has the form of one.
+pub(super) fn md5(etag: &str) -> Option<Vec<u8>> {
+    let digits = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let pairs = (0..16).map(|at| u8::from_str_radix(etag.get(at * 2..at * 2 + 2)?, 16).ok());
+    if digits { pairs.collect() } else { None }
 }
 
 /// Which manifest counts.
@@ -47,9 +63,13 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether this one may follow on `other`.
+    /// Whether this one may follow on `other`: the same run, as far as that or further, or a later one.
     pub(super) fn follows(&self, other: &Self) -> bool {
-        (self.serial, self.done) >= (other.serial, other.done)
+        if self.run == other.run {
+            self.serial == other.serial && self.done >= other.done
+        } else {
+            self.serial > other.serial
+        }
     }
 
     /// Its encoding.
@@ -102,7 +122,7 @@ impl Page {
         encode(|encoder| {
             encoder.array(self.0.len() as u64)?;
             for entry in &self.0 {
-                encoder.array(3)?.str(&entry.key)?.str(&entry.etag)?.u64(entry.size)?;
+                encoder.array(4)?.str(&entry.key)?.str(&entry.etag)?.u64(entry.size)?.bool(entry.md5)?;
             }
             Ok(())
         })
@@ -117,9 +137,9 @@ impl Page {
             let count = bounded(decoder, PAGE)?;
             let mut entries = Vec::with_capacity(count);
             for _ in 0..count {
-                array(decoder, 3)?;
+                array(decoder, 4)?;
                 let (key, etag) = (decoder.str()?.to_owned(), decoder.str()?.to_owned());
-                entries.push(Entry { key, etag, size: decoder.u64()? });
+                entries.push(Entry { key, etag, size: decoder.u64()?, md5: decoder.bool()? });
             }
             Ok(Self(entries))
         };
@@ -216,12 +236,37 @@ pub(super) fn page_name(bucket: &LogicalBucket, run: &str, page: u32) -> String 
     format!("{}{run}/{page:08}", folder(bucket))
 }
 
+/// What parses as a part of a manifest is written back byte for byte.
+#[doc(hidden)]
+pub fn fuzz_manifest(bytes: &[u8]) {
+    if let Ok(head) = Head::parse(bytes) {
+        assert_eq!(head.to_bytes(), bytes);
+        assert!(head.follows(&head));
+    }
+    if let Ok(page) = Page::parse(bytes) {
+        assert_eq!(page.to_bytes(), bytes);
+        for entry in page.entries() {
+            assert_eq!(page.find(&entry.key), Some(entry));
+            let _ = entry.digest();
+        }
+    }
+    if let Ok(contents) = Contents::parse(bytes) {
+        assert_eq!(contents.to_bytes(), bytes);
+        for (page, first) in (0_u32..).zip(&contents.0) {
+            assert_eq!(contents.page_of(first), Some(page));
+        }
+    }
+    if let Ok(pages) = parse_progress(bytes) {
+        assert_eq!(progress_bytes(&pages), bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn entry(key: &str, size: u64) -> Entry {
-        Entry { key: key.to_owned(), etag: "e".to_owned(), size }
+        Entry { key: key.to_owned(), etag: "e".to_owned(), size, md5: false }
     }
 
     #[test]
@@ -253,9 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn an_older_head_does_not_follow() {
-        let head = |serial, done| Head { serial, run: "0f".repeat(16), pages: 0, entries: 0, done };
+    fn neither_an_older_head_follows_nor_another_one_of_the_same_number() {
+        let head = |serial, done| Head { serial, run: format!("{serial:032x}"), pages: 0, entries: 0, done };
         assert!(head(2, false).follows(&head(1, true)) && head(1, true).follows(&head(1, false)));
         assert!(!head(1, false).follows(&head(1, true)) && !head(1, true).follows(&head(2, false)));
+        let another = Head { run: "0f".repeat(16), ..head(2, true) };
+        assert!(!another.follows(&head(2, false)) && !head(2, true).follows(&another));
+        assert!(another.follows(&head(1, true)) && !Head { serial: 3, ..head(2, false) }.follows(&head(2, false)));
     }
 }

@@ -24,7 +24,9 @@ use super::super::put::insert_etag;
 use super::super::reading::{Reading, Wanted};
 use super::super::source::PlainStream;
 use super::super::{Call, Named, Objects};
+use super::checked;
 use super::known::plain;
+use super::manifest::Entry;
 
 /// The source of a copy that is not encrypted.
 pub(in crate::object) struct Unencrypted {
@@ -41,6 +43,12 @@ fn has_envelope(headers: &HeaderMap) -> bool {
 
 fn stream(stored: Stored) -> PlainStream {
     stored.body.map_err(ReadFailure::from).boxed_unsync()
+}
+
+/// What to fetch for the bytes of `span`, or all: also more, where it can be checked.
+fn piece(entry: &Entry, span: Option<Span>) -> Piece {
+    span.filter(|span| !checked::in_memory(entry) && span.count() < entry.size)
+        .map_or(Piece::Whole, |span| Piece::Range(StoredOffset(span.first), StoredOffset(span.last.saturating_add(1))))
 }
 
 /// Bytes of the whole object that an answer is about, and which of them it gives.
@@ -101,10 +109,8 @@ impl Objects {
         if range.is_some_and(|(first, last)| first > last || last >= entry.size) {
             return Err(CopyError::Range { length: entry.size }.into());
         }
-        let piece = match range {
-            None => Piece::Whole,
-            Some((first, last)) => Piece::Range(StoredOffset(first), StoredOffset(last.saturating_add(1))),
-        };
+        let span = range.map(|(first, last)| Span { first, last });
+        let piece = piece(&entry, span);
         let as_read = call.as_read(&source.bucket, &source.key, &read, HeaderMap::new());
         let stored = match self.fetch(&as_read, named, &read, piece, &conditions).await? {
             Fetched::Found(stored) => stored,
@@ -114,23 +120,29 @@ impl Objects {
         if has_envelope(&stored.headers) {
             return Err(Error::Overwritten);
         }
-        self.lists(named, stored.etag(), stored.size).await?;
-        let length = range.map_or(stored.size, |(first, last)| last - first + 1);
-        Ok(Unencrypted { headers: stored.headers.clone(), length, body: stream(stored) })
+        if self.lists(named, stored.etag(), stored.size).await? != entry {
+            return Err(Error::Overwritten);
+        }
+        let (headers, length) = (stored.headers.clone(), span.map_or(stored.size, |span| span.count()));
+        let body = match piece {
+            Piece::Whole => checked::source(stored, &entry, span).await?,
+            _ => stream(stored),
+        };
+        Ok(Unencrypted { headers, length, body })
     }
 }
 
 impl Reading<'_> {
-    /// Whether the manifest lists what this answer is about, which has no envelope.
+    /// What the manifest lists of what this answer is about, if that has no envelope.
     ///
     /// # Errors
     /// [`Error::NotEncrypted`] when it might, and does not.
-    pub(in crate::object) async fn is_listed(&self, storage: &HeaderMap, size: u64) -> Result<bool, Error> {
+    pub(in crate::object) async fn is_listed(&self, storage: &HeaderMap, size: u64) -> Result<Option<Entry>, Error> {
         if !Objects::migrates(self.object.bucket) || has_envelope(storage) {
-            return Ok(false);
+            return Ok(None);
         }
         self.check_customer_key()?;
-        self.objects.lists(self.object, storage.get(ETAG), size).await.map(|_| true)
+        self.objects.lists(self.object, storage.get(ETAG), size).await.map(Some)
     }
 
     fn check_customer_key(&self) -> Result<(), Error> {
@@ -138,16 +150,18 @@ impl Reading<'_> {
     }
 
     /// The answer to a GET of all of an object that is listed.
-    pub(in crate::object) fn unencrypted_whole(&self, stored: Stored) -> Answer {
+    pub(in crate::object) async fn unencrypted_whole(&self, stored: Stored, entry: &Entry) -> Result<Answer, Error> {
         let headers = self.unencrypted_headers(&stored.headers, (stored.size, None));
-        Answer { status: StatusCode::OK, headers, body: AnswerBody::Stream(stream(stored)) }
+        Ok(Answer { status: StatusCode::OK, headers, body: checked::whole(stored, entry, None).await? })
     }
 
     /// The answer to a GET of an object without an envelope, if the manifest lists it.
     pub(in crate::object) async fn unencrypted(&self, wanted: Option<Wanted>) -> Result<Answer, Error> {
         self.check_customer_key()?;
         let key = self.object.key.as_str();
-        let entry = self.objects.listed(self.object.bucket, key).await?.ok_or(Error::NotEncrypted)?;
+        let Some(entry) = self.objects.listed(self.object.bucket, key).await? else {
+            return Err(self.not_listed().await);
+        };
         let span = match wanted {
             None => None,
             Some(Wanted::Part(number)) => return self.unencrypted_part(Method::GET, number).await,
@@ -164,9 +178,7 @@ impl Reading<'_> {
                 }
             },
         };
-        let piece = span.map_or(Piece::Whole, |span| {
-            Piece::Range(StoredOffset(span.first), StoredOffset(span.last.saturating_add(1)))
-        });
+        let piece = piece(&entry, span);
         let stored = match self.fetch(piece).await {
             Ok(Fetched::Found(stored)) => stored,
             Ok(Fetched::NotModified(headers)) => return Ok(self.not_modified(&headers)),
@@ -176,12 +188,22 @@ impl Reading<'_> {
             }
             Err(error) => return Err(error),
         };
-        if !self.is_listed(&stored.headers, stored.size).await? {
+        if self.is_listed(&stored.headers, stored.size).await?.as_ref() != Some(&entry) {
             return Err(Error::Overwritten);
         }
-        let Some(span) = span else { return Ok(self.unencrypted_whole(stored)) };
+        let Some(span) = span else { return self.unencrypted_whole(stored, &entry).await };
         let headers = self.unencrypted_headers(&stored.headers, (stored.size, Some(span)));
-        Ok(Answer { status: StatusCode::PARTIAL_CONTENT, headers, body: AnswerBody::Stream(stream(stored)) })
+        let body = match piece {
+            Piece::Whole => checked::whole(stored, &entry, Some(span)).await?,
+            _ => AnswerBody::Stream(stream(stored)),
+        };
+        Ok(Answer { status: StatusCode::PARTIAL_CONTENT, headers, body })
+    }
+
+    /// Why what was found without an envelope is not served: unless it has one by now, and the manifest lists it no more.
+    async fn not_listed(&self) -> Error {
+        let now = self.ask(Method::HEAD, None).await;
+        if now.is_ok_and(|now| has_envelope(&now.headers)) { Error::Overwritten } else { Error::NotEncrypted }
     }
 
     /// The answer to a HEAD of an object without an envelope, if the manifest lists it.
@@ -194,7 +216,7 @@ impl Reading<'_> {
         if response.status == StatusCode::NOT_MODIFIED {
             return Ok(self.not_modified(&response.headers));
         }
-        let (size, _) = self.checked_place(&response.headers, response.status).await?;
+        let (size, ..) = self.checked_place(&response.headers, response.status).await?;
         let span = match wanted {
             Some(Wanted::Range(range)) if self.range_counts(&response.headers) => {
                 range::resolve(Some(range), size).map_err(|_| Error::Range { length: size })?
@@ -216,31 +238,37 @@ impl Reading<'_> {
         if response.status == StatusCode::NOT_MODIFIED {
             return Err(WrongAnswer::Kind.into());
         }
-        let (size, _) = self.checked_place(&response.headers, response.status).await?;
+        let (size, ..) = self.checked_place(&response.headers, response.status).await?;
         Ok((response.headers, size))
     }
 
-    /// One part, as the storage server knows it. Many count an object that one PUT wrote as one part.
+    /// One part, as the storage server knows it. Many count an object that one PUT wrote as one part; one whose ETag is its MD5
+    /// is one.
     async fn unencrypted_part(&self, method: Method, number: u32) -> Result<Answer, Error> {
         let is_head = method == Method::HEAD;
         let response = self.ask(method, Some(number)).await?;
         if response.status == StatusCode::NOT_MODIFIED {
             return Ok(self.not_modified(&response.headers));
         }
-        let (size, span) = self.checked_place(&response.headers, response.status).await?;
-        if span.is_none() && number != 1 {
-            // It takes no notice of part numbers, and gave all.
+        let (size, span, entry) = self.checked_place(&response.headers, response.status).await?;
+        if number != 1 && (span.is_none() || entry.digest().is_some()) {
+            // It takes no notice of part numbers, and gave all; or it makes some up.
             return Err(Error::Part { number, parts: 1 });
         }
-        let mut headers = self.unencrypted_headers(&response.headers, (size, span));
+        let is_whole = span.is_none_or(|span| span.count() == size);
+        if entry.digest().is_some() && !is_whole {
+            return Err(WrongAnswer::Range.into());
+        }
+        let (status, mut headers) = (response.status, self.unencrypted_headers(&response.headers, (size, span)));
         if let Some(count) = response.headers.get("x-amz-mp-parts-count") {
             headers.insert("x-amz-mp-parts-count", count.clone());
         }
         let body = match is_head {
             true => AnswerBody::Empty,
+            false if is_whole => checked::whole(Stored::whole(response, size), &entry, None).await?,
             false => AnswerBody::Stream(response.body.map_err(ReadFailure::from).boxed_unsync()),
         };
-        Ok(Answer { status: response.status, headers, body })
+        Ok(Answer { status, headers, body })
     }
 
     async fn ask(&self, method: Method, part: Option<u32>) -> Result<StorageResponse, Error> {
@@ -261,13 +289,17 @@ impl Reading<'_> {
     }
 
     /// Where the bytes of an answer lie in the object, if that is listed.
-    async fn checked_place(&self, storage: &HeaderMap, status: StatusCode) -> Result<(u64, Option<Span>), Error> {
+    async fn checked_place(
+        &self,
+        storage: &HeaderMap,
+        status: StatusCode,
+    ) -> Result<(u64, Option<Span>, Entry), Error> {
         if has_envelope(storage) {
             return Err(Error::Overwritten);
         }
-        let place = place(storage, status)?;
-        self.objects.lists(self.object, storage.get(ETAG), place.0).await?;
-        Ok(place)
+        let (size, span) = place(storage, status)?;
+        let entry = self.objects.lists(self.object, storage.get(ETAG), size).await?;
+        Ok((size, span, entry))
     }
 
     /// The headers of an answer: those that the client gave when it stored the object, and no others of the storage server's than

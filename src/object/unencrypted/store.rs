@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::crypto::random_array;
-use crate::format::{envelope, size};
+use crate::format::envelope;
 use crate::names::LogicalBucket;
 use crate::s3::sigv4::hex;
 use crate::s3::target::ObjectKey;
@@ -16,6 +16,7 @@ use super::super::bucket::Unencrypted;
 use super::super::error::{Error, WrongAnswer};
 use super::super::renewal::is_gone;
 use super::MigrationError;
+use super::encrypt::is_md5;
 use super::known::{damaged, plain};
 use super::manifest::{self, Contents, Entry, Head, PAGE, Page};
 
@@ -39,6 +40,17 @@ pub struct Pages {
     pub done: BTreeSet<u32>,
 }
 
+/// A manifest that is being written, page by page; it counts for nothing before it is sealed.
+#[derive(Debug)]
+pub struct Draft {
+    bucket: LogicalBucket,
+    run: String,
+    /// The page that is not written yet.
+    page: Vec<Entry>,
+    contents: Contents,
+    count: u64,
+}
+
 impl Objects {
     /// Whether the configuration lets the bucket be migrated.
     ///
@@ -57,11 +69,6 @@ impl Objects {
     /// [`Error`].
     pub async fn find_unencrypted(&self, bucket: &LogicalBucket, listed: &StoredEntry) -> Result<Found, Error> {
         let Ok(key) = ObjectKey::new(&listed.key) else { return Ok(Found::Gone) };
-        let entry = Entry { key: listed.key.clone(), etag: plain(&listed.etag).to_owned(), size: listed.size };
-        if listed.size > 0 && size::plaintext(listed.size).is_none() {
-            // No encrypted object has such a size.
-            return Ok(Found::Unencrypted(entry));
-        }
         let head = match self.stored_head(bucket, &key, listed.version.as_deref()).await {
             Err(error) if is_gone(&error) => return Ok(Found::Gone),
             head => head?.headers,
@@ -69,6 +76,8 @@ impl Objects {
         if head.contains_key(envelope::HEADER) {
             return Ok(Found::Encrypted);
         }
+        let etag = plain(&listed.etag).to_owned();
+        let entry = Entry { key: listed.key.clone(), etag, size: listed.size, md5: is_md5(&head) };
         let text = |name| head.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let length: Option<u64> = text(http::header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         let same = text(http::header::ETAG).map(plain) == Some(&entry.etag) && length == Some(entry.size);
@@ -85,48 +94,71 @@ impl Objects {
         Ok(Some(Pages { head, done }))
     }
 
-    async fn manifest_progress(&self, bucket: &LogicalBucket, run: &str) -> Result<BTreeSet<u32>, Error> {
+    pub(super) async fn manifest_progress(&self, bucket: &LogicalBucket, run: &str) -> Result<BTreeSet<u32>, Error> {
         let name = manifest::progress_name(bucket, run);
         let bytes = self.open_entry(bucket, &name, manifest::MAX_CONTENTS).await?;
         bytes.map_or(Ok(BTreeSet::new()), |bytes| manifest::parse_progress(&bytes).map_err(damaged))
     }
 
-    /// Seals a manifest of `entries`, which then counts in place of `before`.
+    /// Begins a manifest of the bucket.
+    ///
+    /// # Errors
+    /// [`Error::Random`].
+    pub fn draft_manifest(&self, bucket: &LogicalBucket) -> Result<Draft, Error> {
+        let run = hex(&random_array::<16>()?);
+        Ok(Draft { bucket: bucket.clone(), run, page: Vec::new(), contents: Contents::default(), count: 0 })
+    }
+
+    /// Adds an entry; they come in the order of their keys.
+    ///
+    /// # Errors
+    /// [`Error`], also when the key does not rise, and when there are more than a manifest holds.
+    pub async fn add_to_draft(&self, draft: &mut Draft, entry: Entry) -> Result<(), Error> {
+        if draft.page.last().is_some_and(|last| last.key >= entry.key) {
+            return Err(WrongAnswer::Kind.into());
+        }
+        if draft.page.len() >= PAGE {
+            self.seal_page(draft).await?;
+        }
+        if draft.contents.0.len() >= manifest::MOST_PAGES {
+            return Err(MigrationError::TooMany(PAGE * manifest::MOST_PAGES).into());
+        }
+        draft.page.push(entry);
+        draft.count += 1;
+        Ok(())
+    }
+
+    async fn seal_page(&self, draft: &mut Draft) -> Result<(), Error> {
+        let Some(first) = draft.page.first().map(|entry| entry.key.clone()) else { return Ok(()) };
+        if draft.contents.0.last().is_some_and(|before| *before >= first) {
+            return Err(WrongAnswer::Kind.into());
+        }
+        let number = u32::try_from(draft.contents.0.len()).unwrap_or(u32::MAX);
+        let name = manifest::page_name(&draft.bucket, &draft.run, number);
+        let page = Page::new(std::mem::take(&mut draft.page));
+        self.seal_entry(&draft.bucket, &name, page.to_bytes().into()).await?;
+        draft.contents.0.push(first);
+        Ok(())
+    }
+
+    /// Seals a manifest, which then counts in place of `before`.
     ///
     /// # Errors
     /// [`Error`]: nothing new counts.
-    pub async fn seal_manifest(
-        &self,
-        bucket: &LogicalBucket,
-        mut entries: Vec<Entry>,
-        before: Option<&Head>,
-    ) -> Result<Pages, Error> {
-        entries.sort_unstable();
-        if entries.windows(2).any(|two| matches!(two, [one, next] if one.key == next.key)) {
-            return Err(WrongAnswer::Kind.into());
-        }
-        let most = PAGE * manifest::MOST_PAGES;
-        if entries.len() > most {
-            return Err(MigrationError::TooMany(most).into());
-        }
-        let run = hex(&random_array::<16>()?);
-        let (count, mut contents) = (entries.len() as u64, Contents::default());
-        for (number, some) in (0_u32..).zip(entries.chunks(PAGE)) {
-            contents.0.extend(some.first().map(|entry| entry.key.clone()));
-            let name = manifest::page_name(bucket, &run, number);
-            self.seal_entry(bucket, &name, Page::new(some.to_vec()).to_bytes().into()).await?;
-        }
-        let name = manifest::contents_name(bucket, &run);
-        self.seal_entry(bucket, &name, contents.to_bytes().into()).await?;
-        let now = self.manifest_head(bucket).await?;
+    pub async fn seal_manifest(&self, mut draft: Draft, before: Option<&Head>) -> Result<Pages, Error> {
+        self.seal_page(&mut draft).await?;
+        let Draft { bucket, run, contents, count, .. } = draft;
+        let name = manifest::contents_name(&bucket, &run);
+        self.seal_entry(&bucket, &name, contents.to_bytes().into()).await?;
+        let now = self.manifest_head(&bucket).await?;
         if now.as_ref() != before {
             // Somebody else was quicker. What was written here counts for nothing, and is deleted with the next one's.
             return Err(MigrationError::OtherRun.into());
         }
-        let pages = u32::try_from(contents.0.len()).map_err(|_| MigrationError::TooMany(most))?;
+        let pages = u32::try_from(contents.0.len()).unwrap_or(u32::MAX);
         let serial = before.map_or(1, |before| before.serial + 1);
         let head = Head { serial, run, pages, entries: count, done: false };
-        self.seal_entry(bucket, &manifest::head_name(bucket), head.to_bytes().into()).await?;
+        self.seal_entry(&bucket, &manifest::head_name(&bucket), head.to_bytes().into()).await?;
         Ok(Pages { head, done: BTreeSet::new() })
     }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::*;
+use crate::s3::xml::DeleteRequest;
+use crate::tlog::log::MAX_ENTRY_LEN;
 use crate::tlog::storage::{Published, Segment};
 use crate::tlog::verify::verify;
 
@@ -79,6 +81,7 @@ fn record() -> Record {
         operation: "GetObject",
         bucket: Some("records".into()),
         key: Some("a \"name\"\n".into()),
+        version: None,
         copied: None,
     }
 }
@@ -95,6 +98,29 @@ async fn entries(log: &AccessLog) -> Vec<Value> {
     let reader = log.log().reader();
     let entries = reader.entries(0).map(|entry| entry.expect("is there").1);
     entries.map(|entry| serde_json::from_slice(&entry).expect("JSON")).collect()
+}
+
+#[test]
+fn entries_keep_within_the_logs_limit_whatever_is_asked() {
+    let long = |byte: char| byte.to_string().repeat(1024);
+    let copied = Copied { bucket: "b".repeat(63), key: long('\u{1}'), version: Some(long('\u{1}')) };
+    let worst = Record { key: Some(long('\u{1}')), version: Some(long('\u{2}')), copied: Some(copied), ..record() };
+    for keys in [KeyForm::Clear, KeyForm::Hashed] {
+        assert!(worst.to_json(begin(), keys).len() <= MAX_ENTRY_LEN);
+        for length in [1, 960] {
+            let one =
+                |n: usize| format!("<Object><Key>{n:a<length$}</Key><VersionId>{n:b<length$}</VersionId></Object>");
+            let document = format!("<Delete>{}</Delete>", (0..1000).map(one).collect::<String>());
+            let deletes = DeleteRequest::parse(document.as_bytes()).expect("a request").objects;
+            let entries = Record { key: None, copied: None, ..worst.clone() }.deletes_to_json(&deletes, 200, keys);
+            assert!(entries.iter().all(|entry| entry.len() <= MAX_ENTRY_LEN));
+            let named = |entry: &Vec<u8>| {
+                let entry: Value = serde_json::from_slice(entry).expect("JSON");
+                entry["objects"].as_array().expect("a list").len()
+            };
+            assert_eq!(entries.iter().map(named).sum::<usize>(), 1000);
+        }
+    }
 }
 
 #[tokio::test]
@@ -132,10 +158,11 @@ async fn entries_name_records_by_key_or_by_hash() {
 async fn entries_of_copies_name_what_was_read_too() {
     for (keys, field) in [(KeyForm::Clear, "copied_key"), (KeyForm::Hashed, "copied_key_sha256")] {
         let (log, _, _folder) = open(keys, true);
-        let copied = Some(("archive".to_owned(), "from".to_owned()));
+        let copied = Some(Copied { bucket: "archive".into(), key: "from".into(), version: Some("3\u{7f}".into()) });
         log.write(&Record { operation: "CopyObject", copied, ..record() }, begin()).await.expect("writes");
         let entries = entries(&log).await;
         assert_eq!(entries[0]["copied_bucket"], "archive");
+        assert!(entries[0]["copied_version"].as_str().is_some_and(|version| version.starts_with("sha256:")));
         let named = entries[0][field].as_str().expect("named");
         assert_eq!(named == "from", keys == KeyForm::Clear);
     }

@@ -3,7 +3,7 @@
 use crate::s3::etag;
 use crate::s3::target::{ObjectKey, is_version_id};
 
-use super::{NAMESPACE, Node, Writer, XmlError, check_root, expect_root, walk};
+use super::{NAMESPACE, Node, Writer, XmlError, check_root, walk};
 
 /// The most objects in one request (AWS, DeleteObjects).
 pub const MOST_DELETES: usize = 1000;
@@ -168,14 +168,6 @@ fn set_quiet(quiet: &mut Option<bool>, text: &str) -> Result<(), XmlError> {
         None => Ok(()),
         Some(_) => Err(XmlError::Element("Quiet")),
     }
-}
-
-/// Checks that a storage server's answer is a `DeleteResult`; it names keys only and goes to the client as it is.
-///
-/// # Errors
-/// [`XmlError`].
-pub fn delete_result(body: &[u8]) -> Result<(), XmlError> {
-    expect_root(body, "DeleteResult")
 }
 
 /// A `Delete` of our own keys; only failures are to be told.

@@ -153,7 +153,7 @@ fn roots_are_those_of_whole_documents() {
         assert_eq!(root_element(junk), None, "{}", String::from_utf8_lossy(junk));
     }
     assert!(expect_root(b"<DeleteResult/>", "DeleteResult").is_ok());
-    assert!(matches!(delete_result(b"<ListBucketResult/>"), Err(XmlError::Root { expected: "DeleteResult" })));
+    assert!(matches!(all_deleted(b"<ListBucketResult/>"), Err(XmlError::Root { expected: "DeleteResult" })));
 }
 
 #[test]

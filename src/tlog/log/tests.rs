@@ -433,3 +433,21 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn what_waits_for_a_checkpoint_is_told_and_for_how_long() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slow = Settings { checkpoint_interval: Duration::from_secs(60), ..settings() };
+    let log = Log::open(folder.path(), signer(), &slow).expect("opens");
+    assert_eq!(log.lag(), Lag::default());
+    append_all(&log, 0..3).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let lag = log.lag();
+    assert_eq!((lag.entries, lag.checkpoint_age), (3, None));
+    assert!(lag.oldest.is_some_and(|oldest| oldest >= Duration::from_millis(20)), "{lag:?}");
+    log.publish().await.expect("publishes");
+    let lag = log.lag();
+    assert_eq!((lag.entries, lag.oldest), (0, None));
+    assert!(lag.checkpoint_age.is_some_and(|age| age < Duration::from_secs(60)), "{lag:?}");
+    log.close().await.expect("closes");
+}

@@ -67,6 +67,16 @@ impl Schedule {
         }
     }
 
+    /// How long until the renewal is due. `None` if it is, or if there is none.
+    pub(super) fn until_renewal(&self) -> Option<Duration> {
+        match *self {
+            Self::Until { renew, .. } => {
+                Some(renew.saturating_duration_since(Instant::now())).filter(|due| !due.is_zero())
+            }
+            Self::Unknown | Self::Endless => None,
+        }
+    }
+
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Until { over, .. } if *over <= Instant::now())
     }

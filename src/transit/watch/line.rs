@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::custody::watch::Event;
 use crate::names::{KekName, Principal};
 use crate::net::client::ResponseBody;
+use crate::net::tls::ClientTls;
 use crate::transit::error::TransitError;
 
 use super::own_names::{Named, OwnNames};
@@ -126,6 +127,24 @@ fn principal(principal: &str, change: &str, own_names: &OwnNames) -> Said {
             Err(_) => Said::Event(Event::Rules),
         },
     }
+}
+
+/// What is not understood is taken for a change that may concern anything.
+#[doc(hidden)]
+pub fn fuzz_line(line: &[u8]) {
+    const KNOWN: [&str; 4] = ["hello", "heartbeat", "kek", "principal"];
+    let own_names = OwnNames::of(&ClientTls::default());
+    let Ok(told) = parse(line, &own_names) else { return };
+    assert!(line.len() <= LINE_MAX);
+    let Line { event, change, name, .. } = serde_json::from_slice(line).expect("it was read");
+    match &told.said {
+        Said::Hello { heartbeat } => assert!((10..=10_000).contains(&heartbeat.as_millis())),
+        Said::Event(Event::KekClosed(kek)) => assert_eq!(name.as_deref(), Some(kek.as_str())),
+        Said::Nothing => assert!(["created", "enabled", "reinstated"].contains(&change.as_deref().unwrap_or_default())),
+        Said::Event(Event::Rules) | Said::Heartbeat => {}
+        Said::Event(_) => assert!(KNOWN.contains(&event.as_str())),
+    }
+    assert!(KNOWN.contains(&event.as_str()) || told.said == Said::Event(Event::Rules));
 }
 
 #[cfg(test)]

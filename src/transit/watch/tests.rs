@@ -19,6 +19,7 @@ use crate::custody::directory::MemoryDirectory;
 use crate::custody::keys::{BranchKeyError, BranchKeys};
 use crate::custody::lease::LeaseSettings;
 use crate::custody::reason::Reason;
+use crate::custody::watch::KNOWN_AFTER;
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{KekName, KekVersion, LogicalBucket, Principal, Purpose, WriterDomain};
 use crate::net::tests::{Scripted, read_head, read_to_close, scripted, write_file};
@@ -185,6 +186,7 @@ async fn it_asks_as_other_calls_do_and_tells_within_a_second() {
     custodian.says("{\"event\":\"principal\",\"principal\":\"alice\",\"change\":\"revoked\"}\n");
     until("the revocation of the client", || other.is_revoked()).await;
     // Heartbeats keep it open for longer than silence and grace.
+    tokio::time::sleep(KNOWN_AFTER).await;
     let again = write(&keys, "other").await.expect("made");
     tokio::time::sleep(GRACE + Duration::from_millis(400)).await;
     assert!(again.is_usable() && custodian.greeted() == 1);

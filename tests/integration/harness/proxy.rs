@@ -6,26 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::custody::Custodian;
-use claviger::custody::keys::BranchKeys;
+use claviger::custody::keys::{BranchKeys, KeyMetrics};
 use claviger::custody::lease::LeaseSettings;
 use claviger::custody::reason::Reason;
 use claviger::names::{LogicalBucket, Principal, WriterDomain};
 use claviger::net::client::ClientSettings;
-use claviger::net::listener::{DrainReport, ListenerLimits};
+use claviger::net::listener::{DrainReport, Former, ListenerLimits, Tls};
 use claviger::net::tls::{IdentityFiles, server_config};
 use claviger::object::Objects;
 use claviger::object::access::{Anonymous, BucketPattern, Client, Grant};
 use claviger::object::bucket::{BucketRule, Buckets, KeyRule, Unencrypted};
+use claviger::object::sites::{Directories, Placement, Sites};
 use claviger::object::state::StateBucket;
 use claviger::proxy::access_log::AccessLog;
-use claviger::proxy::{Front, FrontSettings};
+use claviger::proxy::{Front, FrontMetrics, FrontSettings};
 use claviger::s3::operation::Access;
 use claviger::s3::sigv4::{Credentials, VerifySettings};
 use claviger::secret::SecretBytes;
-use claviger::storage::{Endpoint, RetrySettings, Storage, StorageSettings};
+use claviger::storage::{Endpoint, RetrySettings, Storage, StorageMetrics, StorageSettings};
+use claviger::telemetry::traces::Tracer;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::client::S3;
@@ -72,6 +74,14 @@ pub(crate) fn bucket_rule(logical: &str, physical: &str, keys: KeyRule) -> Bucke
     BucketRule { name: LogicalBucket::new(logical).expect("legal"), physical: physical.to_owned(), keys }
 }
 
+/// Where a proxy counts.
+#[derive(Clone, Default)]
+pub(crate) struct Metrics {
+    pub(crate) front: FrontMetrics,
+    pub(crate) storage: StorageMetrics,
+    pub(crate) keys: KeyMetrics,
+}
+
 /// How a proxy is set up.
 pub(crate) struct Setup {
     pub(crate) rules: Vec<BucketRule>,
@@ -85,15 +95,21 @@ pub(crate) struct Setup {
     pub(crate) body_timeout: Duration,
     pub(crate) max_requests: usize,
     pub(crate) access_log: Option<Arc<AccessLog>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) tracer: Tracer,
     pub(crate) head_timeout: Duration,
     pub(crate) storage_body_timeout: Duration,
     /// Whether connections to the storage server are kept.
     pub(crate) pooled: bool,
+    /// How often the storage server is asked before a request failed.
+    pub(crate) attempts: u32,
     pub(crate) tls: bool,
     /// Whether the storage server is asked to copy, and how many bytes in one request.
     pub(crate) copies: (bool, u64),
     /// Another storage server than the one that the tests start.
     pub(crate) storage: Option<SocketAddr>,
+    /// Further storage servers: their names, where they are, and the buckets there.
+    pub(crate) sites: Vec<(&'static str, SocketAddr, Vec<BucketRule>)>,
 }
 
 impl Default for Setup {
@@ -110,12 +126,16 @@ impl Default for Setup {
             body_timeout: LONG,
             max_requests: 1024,
             access_log: None,
+            metrics: Metrics::default(),
+            tracer: Tracer::default(),
             head_timeout: LONG,
             storage_body_timeout: LONG,
             pooled: true,
+            attempts: RetrySettings::default().max_attempts,
             tls: false,
             copies: (true, 5 << 30),
             storage: None,
+            sites: Vec::new(),
         }
     }
 }
@@ -125,6 +145,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) keys: BranchKeys,
     pub(crate) state: StateBucket,
+    fronts: watch::Sender<Arc<Front>>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<DrainReport>,
     certificates: Option<(TempDir, IdentityFiles)>,
@@ -132,24 +153,11 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(store: &Store, setup: Setup) -> Self {
-        let address = setup.storage.unwrap_or(store.address);
-        let storage = storage(address, &setup);
-        let state = StateBucket::new(storage.clone(), STATE.into());
-        let keys = BranchKeys::new(setup.custodian, Arc::new(state.clone()), setup.leases, domain(setup.region));
-        let buckets = Buckets::new(setup.rules, setup.others, STATE.into()).expect("consistent");
-        let settings = FrontSettings {
-            clients: setup.clients,
-            anonymous: setup.anonymous,
-            domains: vec!["s3.test".into()],
-            verify: VerifySettings::default(),
-            body_timeout: setup.body_timeout,
-            max_requests: setup.max_requests,
-            access_log: setup.access_log,
-        };
-        let objects = Objects::new(storage, keys.clone(), buckets, state.clone());
-        let front = Front::new(objects, settings).expect("consistent");
         let certificates = setup.tls.then(self_signed);
-        let tls = certificates.as_ref().map(|(_, identity)| server_config(identity, None).expect("good files"));
+        let limits = setup.limits.clone();
+        let (front, keys, state) = front(store, setup);
+        let config = certificates.as_ref().map(|(_, identity)| server_config(identity, None).expect("good files"));
+        let tls = config.map(|config| Tls { config: watch::channel(config).1, former: Former::Stay });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -159,8 +167,15 @@ impl Proxy {
                 std::future::pending::<()>().await;
             }
         };
-        let task = tokio::spawn(Arc::new(front).serve(listener, tls, setup.limits, shutdown));
-        Self { address, keys, state, stop: Some(stop), task, certificates }
+        let (fronts, served) = watch::channel(Arc::new(front));
+        let task = tokio::spawn(Front::serve(served, listener, tls, limits, shutdown));
+        Self { address, keys, state, fronts, stop: Some(stop), task, certificates }
+    }
+
+    /// Has it go by another setup from now on, as when its configuration was changed.
+    pub(crate) fn take_over(&self, store: &Store, setup: Setup) {
+        let (front, ..) = front(store, setup);
+        self.fronts.send_modify(|former| *former = Arc::new(front.in_place_of(former)));
     }
 
     /// A client that may do everything.
@@ -190,6 +205,44 @@ impl Proxy {
     }
 }
 
+/// The listener side over the storage server.
+fn front(store: &Store, setup: Setup) -> (Front, BranchKeys, StateBucket) {
+    let address = setup.storage.unwrap_or(store.address);
+    let storage = storage(address, &setup);
+    let state = StateBucket::new(storage.clone(), STATE.into());
+    let rules = setup.sites.iter().flat_map(|(name, _, rules)| rules.iter().map(move |rule| (name, rule)));
+    let elsewhere: Vec<_> = rules.map(|(name, rule)| (rule.name.clone(), (*name).to_owned())).collect();
+    let further: Vec<_> = setup.sites.iter().map(|(name, at, _)| (*name, self::storage(*at, &setup))).collect();
+    let states = further.iter().map(|(name, of)| (*name, StateBucket::new(of.clone(), STATE.into())));
+    let states: Vec<_> = states.collect();
+    let all = states.iter().cloned().chain([("main", state.clone())]).map(|(name, state)| (name.to_owned(), state));
+    let placement = Placement::new("main".into(), elsewhere.clone());
+    let directory = Arc::new(Directories::new(placement, all));
+    let counted = setup.metrics.keys;
+    let keys = BranchKeys::metered(setup.custodian, directory, setup.leases, domain(setup.region), counted);
+    let buckets = Buckets::new(setup.rules, setup.others, STATE.into()).expect("consistent");
+    let buckets = buckets.without(elsewhere.into_iter().map(|(bucket, _)| bucket));
+    let settings = FrontSettings {
+        clients: setup.clients,
+        anonymous: setup.anonymous,
+        domains: vec!["s3.test".into()],
+        verify: VerifySettings::default(),
+        body_timeout: setup.body_timeout,
+        max_requests: setup.max_requests,
+        access_log: setup.access_log,
+        company: None,
+        metrics: setup.metrics.front,
+        tracer: setup.tracer,
+    };
+    let objects = Objects::new(storage, keys.clone(), buckets, state.clone());
+    let further =
+        further.into_iter().zip(states).zip(setup.sites).map(|(((name, storage), (_, state)), (.., rules))| {
+            let buckets = Buckets::new(rules, None, STATE.into()).expect("consistent");
+            (name.to_owned(), Objects::new(storage, keys.clone(), buckets, state))
+        });
+    (Front::new(Sites::new(objects, further), settings).expect("consistent"), keys, state)
+}
+
 /// What a job on a machine of its own works with.
 pub(crate) fn workbench(store: &Store, setup: Setup) -> Arc<Objects> {
     let storage = storage(setup.storage.unwrap_or(store.address), &setup);
@@ -199,6 +252,12 @@ pub(crate) fn workbench(store: &Store, setup: Setup) -> Arc<Objects> {
     Arc::new(Objects::new(storage, keys, buckets, state))
 }
 
+/// The state bucket as a job on a machine of its own sees it.
+pub(crate) fn state_bucket(store: &Store, attempts: u32) -> StateBucket {
+    let setup = Setup { attempts, ..Setup::default() };
+    StateBucket::new(storage(store.address, &setup), STATE.into())
+}
+
 fn storage(address: SocketAddr, setup: &Setup) -> Storage {
     let endpoint = Endpoint::parse(&format!("http://{address}"), false).expect("loopback");
     let client = ClientSettings {
@@ -206,7 +265,8 @@ fn storage(address: SocketAddr, setup: &Setup) -> Storage {
         pool_max_idle_per_host: if setup.pooled { 8 } else { 0 },
         ..ClientSettings::default()
     };
-    let retry = RetrySettings { backoff_base: Duration::from_millis(1), ..RetrySettings::default() };
+    let backoff_base = Duration::from_millis(1);
+    let retry = RetrySettings { max_attempts: setup.attempts, backoff_base, ..RetrySettings::default() };
     let head_timeout = setup.head_timeout;
     let (server_side_copy, copy_limit_bytes) = setup.copies;
     let settings = StorageSettings {
@@ -219,7 +279,7 @@ fn storage(address: SocketAddr, setup: &Setup) -> Storage {
     };
     let secret = SecretBytes::new(SECRET.into()).expect("not empty");
     let credentials = Credentials { access_key: ACCESS_KEY.into(), secret, session_token: None };
-    Storage::new(settings, credentials).expect("usable")
+    Storage::metered(settings, credentials, setup.metrics.storage.clone()).expect("usable")
 }
 
 /// A certificate for this machine, which clients take for its own CA.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::LONG;
 use super::client::Ask;
@@ -27,6 +27,13 @@ pub(crate) fn head_of(method: &str, ask: &Ask, further: &[&str]) -> String {
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.expect("the proxy listens"))
+    }
+
+    /// As another machine would, from an address of its own.
+    pub(crate) async fn connect_from(from: [u8; 4], address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from((from, 0))).expect("an address of the loopback");
+        Self(socket.connect(address).await.expect("the proxy listens"))
     }
 
     /// Whether it could be sent.

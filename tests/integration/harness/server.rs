@@ -105,6 +105,7 @@ fn settings() -> ServerSettings {
         max_requests: 512,
         max_watches: 16,
         witnesses: Vec::new(),
+        tracer: claviger::telemetry::traces::Tracer::default(),
     }
 }
 

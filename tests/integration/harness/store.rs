@@ -330,12 +330,7 @@ fn seen(parts: &http::request::Parts) -> Seen {
 
 /// Only the proxy knows the secret.
 fn is_signed(parts: &http::request::Parts) -> bool {
-    let view = RequestView {
-        method: parts.method.as_str(),
-        raw_path: parts.uri.path(),
-        raw_query: parts.uri.query(),
-        headers: &parts.headers,
-    };
+    let view = RequestView::of(parts);
     let Ok(Some(presented)) = Presented::parse(&view) else { return false };
     let secret = SecretBytes::new(SECRET.into()).expect("not empty");
     let proof = presented.verify(&view, &secret, time::OffsetDateTime::now_utc(), &VerifySettings::default());

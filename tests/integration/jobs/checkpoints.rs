@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use claviger::maintenance::checkpoint::Checkpoints;
 use claviger::maintenance::job::{End, JobError, Patience, Run};
+use claviger::object::error::{Error, WrongAnswer};
 use tokio::sync::watch;
 
 use super::{Noting, bench, checkpoint, fill, kept, run, run_with, scope, simple};
@@ -239,4 +240,50 @@ async fn a_custodian_that_comes_back_is_waited_for_and_one_that_denies_is_not() 
     let ran = run_with(&objects, &scope("", false), work, simple()).await;
     assert_eq!(ran.outcome(), (0, 0, 0, 12));
     assert!(ran.found.iter().all(|(_, _, error)| error.contains("denies")), "{ran:?}");
+}
+
+/// The storage server lists what is on each page backwards.
+pub(crate) fn list_backwards(world: &World) {
+    world.store.after(|seen, reply| {
+        if seen.bucket == BUCKET && seen.has("list-type") {
+            let page = String::from_utf8(reply.body.to_vec()).expect("text");
+            let (head, entries) = page.split_at(page.find("<Contents>").unwrap_or(page.len()));
+            let (entries, tail) =
+                entries.split_at(entries.rfind("</Contents>").map_or(0, |at| at + "</Contents>".len()));
+            let mut entries: Vec<&str> = entries.split_inclusive("</Contents>").collect();
+            entries.reverse();
+            reply.body = format!("{head}{}{tail}", entries.concat()).into();
+        }
+    });
+}
+
+#[tokio::test]
+async fn of_a_listing_in_no_order_nothing_is_left_out_after_an_interruption() {
+    let world = World::new().await;
+    let keys = fill(&world.s3, 40).await;
+    world.store.shorten_listings(10);
+    list_backwards(&world);
+    let ran = interrupted(&world, slowly(), 15).await;
+    assert!(matches!(ran.end, Ok(End::Stopped)), "{ran:?}");
+    assert!(kept(&world.store).is_empty());
+    let work = Arc::new(Noting::default());
+    assert_eq!(run(&bench(&world.store), &scope("", false), Arc::clone(&work) as _).await.outcome(), (40, 0, 0, 0));
+    assert_eq!(work.keys(), keys);
+}
+
+#[tokio::test]
+async fn a_run_goes_on_in_a_listing_in_order_only() {
+    let world = World::new().await;
+    let keys = fill(&world.s3, 40).await;
+    world.store.shorten_listings(10);
+    interrupted(&world, slowly(), 15).await;
+    assert_eq!(kept(&world.store).len(), 1);
+    // What is listed after the checkpoint would be before it, for what this server says.
+    list_backwards(&world);
+    let (objects, work) = (bench(&world.store), Arc::new(Noting::default()));
+    let ran = run(&objects, &scope("", false), Arc::clone(&work) as _).await;
+    assert!(matches!(ran.end, Err(JobError::Object(Error::WrongAnswer(WrongAnswer::Order)))), "{ran:?}");
+    assert!(kept(&world.store).is_empty());
+    assert_eq!(run(&objects, &scope("", false), Arc::clone(&work) as _).await.outcome(), (40, 0, 0, 0));
+    assert_eq!(work.keys(), keys);
 }

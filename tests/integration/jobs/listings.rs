@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use claviger::maintenance::job::JobError;
+use claviger::object::error::{Error, WrongAnswer};
 
 use super::{Noting, bench, fill, run, scope};
 use crate::harness::{BUCKET, Reply, World, noise};
@@ -105,4 +106,28 @@ async fn a_listing_that_lies_ends_the_job() {
         let ran = run(&objects, &scope("p/", false), Arc::new(Noting::default())).await;
         assert!(matches!(ran.end, Err(JobError::Object(_))), "{page}: {ran:?}");
     }
+}
+
+#[tokio::test]
+async fn a_listing_that_goes_round_ends_the_job() {
+    let world = World::new().await;
+    fill(&world.s3, 3).await;
+    let objects = bench(&world.store);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    world.store.before(move |seen| {
+        if !seen.has("list-type") {
+            return None;
+        }
+        // Two pages in turn, under another token each time.
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        let key = ["p/a", "p/b"][number % 2];
+        let page = format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
+        let token = format!("<NextContinuationToken>{number}</NextContinuationToken>");
+        let page = format!("<ListBucketResult><IsTruncated>true</IsTruncated>{token}{page}</ListBucketResult>");
+        Some(crate::harness::store::Instead::Answer(Reply::xml(200, page)))
+    });
+    let ran = run(&objects, &scope("p/", false), Arc::new(Noting::default())).await;
+    assert!(matches!(ran.end, Err(JobError::Object(Error::WrongAnswer(WrongAnswer::Endless)))), "{ran:?}");
+    assert!(asked.load(Ordering::SeqCst) < 20);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use claviger::maintenance::migrate::Ended;
+use claviger::object::error::{Error, WrongAnswer};
 use http::Method;
 
 use super::{Unencrypted, before_the_proxy, fresh, go_on, job, job_on, migrating, plaintext, seal};
@@ -11,10 +12,10 @@ use crate::harness::store::etag_of;
 use crate::harness::{BUCKET, S3, STATE, Setup, World, noise};
 
 /// Longer than a proxy goes by what it has read.
-const LATER: Duration = Duration::from_millis(3_200);
-const LISTED: &str = "a/small";
+pub(super) const LATER: Duration = Duration::from_millis(3_200);
+pub(super) const LISTED: &str = "a/small";
 
-async fn refused(s3: &S3, key: &str) {
+pub(super) async fn refused(s3: &S3, key: &str) {
     for method in [Method::GET, Method::HEAD] {
         assert_eq!(s3.ask(method, BUCKET, key).send().await.status, 403, "{key}");
     }
@@ -28,7 +29,7 @@ async fn refused(s3: &S3, key: &str) {
     copy.send().await.fails(403, "InvalidObjectState");
 }
 
-async fn sealed() -> World {
+pub(super) async fn sealed() -> World {
     let (world, _) = before_the_proxy().await;
     seal(&job(&world.store)).await.expect("seals");
     world
@@ -99,7 +100,7 @@ async fn another_body_under_the_listed_etag_is_refused_or_not_encrypted() {
 }
 
 /// The names of the manifest's parts that end so.
-fn named(world: &World, end: &str) -> Vec<String> {
+pub(super) fn named(world: &World, end: &str) -> Vec<String> {
     let keys = world.store.keys(STATE).into_iter();
     keys.filter(|key| key.starts_with("manifest/") && key.ends_with(end)).collect()
 }
@@ -167,6 +168,35 @@ async fn an_older_manifest_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_is_taken_over_forgets_nothing_that_was_seen() {
+    let world = sealed().await;
+    let listed = world.store.object(BUCKET, LISTED).expect("stored");
+    let old = world.store.buckets().get(STATE).expect("there").clone();
+    let (proxy, s3) = world.fresh_with(migrating()).await;
+    s3.get(BUCKET, LISTED).await.ok();
+    s3.put(BUCKET, LISTED, noise(300, 5)).await.ok();
+    proxy.take_over(&world.store, migrating());
+    world.store.plant(BUCKET, LISTED, listed.clone());
+    refused(&s3, LISTED).await;
+    // One that saw the manifest's end does not go back before it either.
+    s3.put(BUCKET, LISTED, noise(300, 5)).await.ok();
+    go_on(&job(&world.store)).await.expect("goes through");
+    let (proxy, s3) = world.fresh_with(migrating()).await;
+    world.store.plant(BUCKET, "x", listed.clone());
+    refused(&s3, "x").await;
+    proxy.take_over(&world.store, migrating());
+    for (key, stored) in old.into_iter().filter(|(key, _)| key.starts_with("manifest/")) {
+        world.store.plant(STATE, &key, stored);
+    }
+    world.store.plant(BUCKET, LISTED, listed);
+    tokio::time::sleep(LATER).await;
+    let answer = s3.get(BUCKET, LISTED).await;
+    assert!(answer.status >= 400, "{answer:?}");
+    // Who saw nothing of it has only what is there: the copies are good.
+    fresh(&world).await.get(BUCKET, LISTED).await.ok();
+}
+
+#[tokio::test]
 async fn pages_of_another_run_or_bucket_do_not_count() {
     let setup = || {
         let keys = || claviger::object::bucket::KeyRule { unencrypted: Unencrypted::Migrate, ..key_rule("demo") };
@@ -216,4 +246,24 @@ async fn a_listing_that_lies_gets_nothing_listed_that_is_encrypted() {
     refused(&s3, LISTED).await;
     assert!(s3.get(BUCKET, objects[1].0).await.ok().body == objects[1].1);
     assert!(s3.get(BUCKET, "encrypted").await.ok().body == noise(1000, 1));
+}
+
+#[tokio::test]
+async fn a_listing_that_goes_round_ends_the_search() {
+    let (world, _) = before_the_proxy().await;
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&asked);
+    world.store.after(move |seen, reply| {
+        if seen.bucket == BUCKET && seen.has("list-type") {
+            let number = counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let page = String::from_utf8_lossy(&reply.body).replace(
+                "<IsTruncated>false</IsTruncated>",
+                &format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{number}</NextContinuationToken>"),
+            );
+            *reply = crate::harness::Reply::xml(200, page);
+        }
+    });
+    let outcome = seal(&job(&world.store)).await;
+    assert!(matches!(outcome, Err(Error::WrongAnswer(WrongAnswer::Endless))), "{outcome:?}");
+    assert!(asked.load(std::sync::atomic::Ordering::SeqCst) < 20 && named(&world, "head").is_empty());
 }

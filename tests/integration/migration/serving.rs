@@ -225,3 +225,23 @@ async fn two_machines_share_the_work() {
     assert_encrypted(&world, &objects);
     assert_readable(&world, &objects).await;
 }
+
+#[tokio::test]
+async fn keys_that_are_listed_in_no_order_are_put_in_order() {
+    let world = World::with(super::migrating()).await;
+    for number in 0..1_100 {
+        world.store.plant(BUCKET, &format!("k{number:05}"), plaintext(noise(number % 30, number as u64)));
+    }
+    world.store.shorten_listings(400);
+    crate::jobs::checkpoints::list_backwards(&world);
+    seal(&job(&world.store)).await.expect("seals");
+    world.store.honest();
+    let s3 = fresh(&world).await;
+    for number in [0, 399, 400, 999, 1_000, 1_099] {
+        assert!(
+            s3.get(BUCKET, &format!("k{number:05}")).await.ok().body == noise(number % 30, number as u64),
+            "{number}"
+        );
+    }
+    assert_eq!(go_on(&job(&world.store)).await.expect("goes through"), (Ended::Closed, 1_100, 0, Vec::new()));
+}

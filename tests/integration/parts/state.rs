@@ -141,6 +141,29 @@ async fn short_parts_are_sent_again_when_the_server_fails() {
 }
 
 #[tokio::test]
+async fn of_attempts_at_a_last_part_few_are_held() {
+    let world = World::new().await;
+    let id = begun(&world.s3, KEY).await;
+    put_part(&world.s3, &id, 3, noise(100, 1)).send().await.ok();
+    for (number, size) in [(2, 300), (10_000, PART)] {
+        let mut etags = Vec::new();
+        for seed in 0..6 {
+            let stored = put_part(&world.s3, &id, number, noise(size, seed)).send().await.ok();
+            etags.push(stored.header("etag").to_owned());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for folder in ["held", "part"] {
+            assert_eq!(state_of(&world, &format!("/{folder}/{number:05}/")).len(), 4, "{folder} {number}");
+        }
+        let held = state_of(&world, &format!("/held/{number:05}/"));
+        let is_held = |etag: &String| held.iter().any(|name| name.ends_with(&etag[1..33]));
+        assert_eq!(etags.iter().map(is_held).collect::<Vec<_>>(), [false, false, true, true, true, true], "{number}");
+        world.s3.complete((BUCKET, KEY), &id, &[(number, etags[1].clone())]).await.fails(400, "InvalidPart");
+    }
+    assert_eq!(state_of(&world, "/held/00003/").len(), 1, "another part");
+}
+
+#[tokio::test]
 async fn records_that_are_moved_or_replaced_open_nothing() {
     let world = World::new().await;
     let (one, two) = (begun(&world.s3, KEY).await, begun(&world.s3, KEY).await);

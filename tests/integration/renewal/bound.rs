@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use claviger::object::renewal::{Choice, Manner};
 
-use super::{MANNER, envelope, objects_of_each_kind, re_encrypt_with, rebind, seen};
+use super::{MANNER, envelope, objects_of_each_kind, re_encrypt_with, rebind, rebind_only, seen};
 use crate::harness::custodian::{kek, shared_in};
 use crate::harness::proxy::{bucket_rule, domain, key_rule, workbench};
 use crate::harness::{BUCKET, S3, Setup, World, noise};
@@ -210,4 +210,25 @@ async fn a_bucket_that_the_configuration_does_not_know_proves_nothing() {
     let report = rebind(workbench(&world.store, only), (RESTORED, "x"), (BUCKET, "a"), MANNER).await;
     assert_eq!(report.counts(), (0, 0, 0, 1), "{report:?}");
     assert!(report.found[0].1.contains("no such bucket"), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_is_put_over_a_live_object_is_not_bound_if_only_a_list_is() {
+    let world = world().await;
+    for (bucket, key) in [(BUCKET, "x"), (BUCKET, "live"), (RESTORED, "live")] {
+        world.s3.put(bucket, key, noise(500, key.len() as u64 + bucket.len() as u64)).await.ok();
+    }
+    restore(&world, "x", "x");
+    let objects = workbench(&world.store, setup());
+    let (to, from) = ((RESTORED, ""), (BUCKET, ""));
+    let dry = Manner { dry_run: true, ..MANNER };
+    let (report, list) = rebind_only(Arc::clone(&objects), to, from, dry, None).await;
+    assert_eq!((report.counts(), list.as_slice()), ((1, 1, 0, 0), &["x".to_owned()][..]));
+    // Meanwhile the storage server's operator puts a record of the other bucket over one that is in use.
+    restore(&world, "live", "live");
+    let (report, _) = rebind_only(Arc::clone(&objects), to, from, MANNER, Some(&list)).await;
+    assert_eq!(report.counts(), (1, 1, 0, 0), "{report:?}");
+    let s3 = fresh(&world).await;
+    s3.get(RESTORED, "x").await.ok();
+    s3.get(RESTORED, "live").await.fails(403, "InvalidObjectState");
 }

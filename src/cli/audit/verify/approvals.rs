@@ -132,8 +132,10 @@ impl Approvals {
 
     fn note_ungated(&mut self, (log, index): Place, action: &str, entry: &Entry) -> Result<()> {
         let changes_something = entry.field("version").is_some();
-        // Backups are gated as a whole; what names a KEK is the taking in of branch keys, which open by themselves or not at all.
-        let copies_keys = matches!(action, "backup" | "restore-backup") && entry.field("kek").is_none();
+        // Backups are gated as a whole; what names a KEK is the taking in of branch keys, which open by themselves or not at all, and, with a
+        // version, that its ledger is whole.
+        let copies_keys =
+            matches!(action, "backup" | "restore-backup") && (entry.field("kek").is_none() || changes_something);
         if copies_keys || ALWAYS_GATED.contains(&action) && changes_something {
             let what = format!("{action} was allowed without a proposal");
             return Err(Finding::approval((log, index), what).into());
@@ -237,7 +239,7 @@ fn is_of(change: &Change, document: &ProposalDocument) -> bool {
         "destroy" => of_key("/destroy"),
         "erase" => of_key("/erase"),
         "backup" => method == "POST" && path.ends_with("/claviger/backup"),
-        "restore-backup" => method == "POST" && path.ends_with("/claviger/restore"),
+        "restore-backup" => method == "POST" && (path.ends_with("/claviger/restore") || of_key("/ledger-whole")),
         "delete" => method == "DELETE" && of_key(""),
         "reinstate" => {
             method == "DELETE" && path.ends_with(&format!("/revocations/{}", URL_SAFE_NO_PAD.encode(subject)))

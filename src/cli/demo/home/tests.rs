@@ -27,6 +27,10 @@ fn custodian() -> SocketAddr {
     "127.0.0.1:9444".parse().expect("an address")
 }
 
+fn metrics() -> SocketAddr {
+    "127.0.0.1:9464".parse().expect("an address")
+}
+
 #[test]
 fn what_it_writes_is_a_right_configuration_and_a_second_demo_uses_the_same_keys() {
     let root = tempfile::tempdir().expect("a folder");
@@ -43,10 +47,10 @@ fn what_it_writes_is_a_right_configuration_and_a_second_demo_uses_the_same_keys(
     let demo = || {
         let home = Home::open(Some(&odd(&root))).expect("opens");
         home.furnish(address().ip()).expect("furnishes");
-        let access = home.own_custodian(custodian()).expect("writes");
+        let access = home.own_custodian(custodian(), metrics()).expect("writes");
         // The custodian itself makes its store.
         std::fs::write(home.path(names::STORE), b"").expect("writes");
-        let file = home.write_config(address(), &storage(&home), &access).expect("writes");
+        let file = home.write_config([address(), metrics()], &storage(&home), &access).expect("writes");
         config::load(&file).expect("right");
         kept.map(|name| std::fs::read(home.path(name)).expect(name))
     };
@@ -59,7 +63,7 @@ fn a_passphrase_that_opens_no_store_is_not_kept() {
     let home = Home::open(Some(root.path())).expect("opens");
     home.furnish(address().ip()).expect("furnishes");
     let passphrase = || {
-        home.own_custodian(custodian()).expect("writes");
+        home.own_custodian(custodian(), metrics()).expect("writes");
         std::fs::read(home.path(PASSPHRASE)).expect("there")
     };
     assert_ne!(passphrase(), passphrase());
@@ -73,11 +77,11 @@ fn with_a_custodian_elsewhere_there_is_none_here() {
     let token_file = home.path("a \"token\"");
     write_private(&token_file, b"s.token\n").expect("writes");
     let access = elsewhere(&home, Some(token_file), None);
-    let file = home.write_config(address(), &storage(&home), &access).expect("writes");
+    let file = home.write_config([address(), metrics()], &storage(&home), &access).expect("writes");
     config::load(&file).expect("right");
     let certificate = Some((home.path(names::AUDITOR), home.path(names::AUDITOR_KEY)));
     let access = CustodianAccess { login_mount: Some("auth/cert".to_owned()), ..elsewhere(&home, None, certificate) };
-    let file = home.write_config(address(), &storage(&home), &access).expect("writes");
+    let file = home.write_config([address(), metrics()], &storage(&home), &access).expect("writes");
     config::load(&file).expect("right");
     for name in [names::CUSTODIAN_CONFIG, names::STORE, PASSPHRASE] {
         assert!(!home.path(name).exists(), "{name}");
@@ -86,7 +90,7 @@ fn with_a_custodian_elsewhere_there_is_none_here() {
 
 fn elsewhere(home: &Home, token_file: Option<PathBuf>, certificate: Option<(PathBuf, PathBuf)>) -> CustodianAccess {
     let (url, ca_file) = ("https://nobody.invalid:8200".to_owned(), Some(home.path(names::CA)));
-    CustodianAccess { url, ca_file, token_file, certificate, login_mount: None, own: false }
+    CustodianAccess { url, ca_file, token_file, certificate, login_mount: None, own: false, metrics: None }
 }
 
 #[test]
@@ -95,19 +99,24 @@ fn the_environment_is_for_its_owner_and_reads_back_in_a_shell() {
     let home = Home::open(Some(&odd(&root))).expect("opens");
     home.furnish(address().ip()).expect("furnishes");
     assert!(!home.environment_file().exists());
-    let access = home.own_custodian(custodian()).expect("writes");
-    home.write_environment(address(), &storage(&home), &access).expect("writes");
+    let access = home.own_custodian(custodian(), metrics()).expect("writes");
+    home.write_environment([address(), metrics()], &storage(&home), &access).expect("writes");
     let mode = std::fs::metadata(home.environment_file()).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let script = ". \"$0\" && printf '%s\\n' \"$AWS_ENDPOINT_URL\" \"$AWS_CA_BUNDLE\" \"$CLAVIGER_STORAGE_SECRET_KEY\" \
-                  \"$VAULT_ADDR\" \"$VAULT_CLIENT_CERT\"";
+                  \"$VAULT_ADDR\" \"$VAULT_CLIENT_CERT\" \"$CLAVIGER_METRICS_URL\"";
     let shell = std::process::Command::new("sh").args(["-c", script]).arg(home.environment_file()).output();
     let shown = String::from_utf8(shell.expect("sh runs").stdout).expect("text");
     let secret = std::fs::read_to_string(home.path(names::STORAGE_SECRET)).expect("reads");
     let officer = home.path("certs/officer-alice.crt");
     let ca = home.path(names::CA);
-    let expected =
-        format!("https://{}\n{}\n{secret}https://{}\n{}\n", address(), ca.display(), custodian(), officer.display());
+    let (ca, officer) = (ca.display(), officer.display());
+    let expected = format!(
+        "https://{}\n{ca}\n{secret}https://{}\n{officer}\nhttp://{}/metrics\n",
+        address(),
+        custodian(),
+        metrics()
+    );
     assert_eq!(shown, expected);
 }
 

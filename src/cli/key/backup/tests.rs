@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::cli::custodian_client::tests::Fake;
 use crate::cli::key::restore;
+use crate::crypto;
+use crate::custodian::approval::json::hex;
 
 /// A page of branch keys after `after`.
 fn page_after(after: &str) -> Value {
     let branch = |id: u32, context: Value| {
-        json!({ "id": format!("{id:032x}"), "context": context, "generated": 1, "newest": 2, "ciphertext": "vault:v2:AAAA",
+        json!({ "id": format!("{id:032x}"), "context": context, "generated": 1, "created": 9, "newest": 2, "ciphertext": "vault:v2:AAAA",
             "confirmed": { "main": 1 } })
     };
     match after {
@@ -49,7 +51,7 @@ async fn a_backup_takes_the_ledger_along_page_by_page_and_brings_it_back() {
     assert_eq!((lines.len(), lines[0]), (3, text().trim_end()));
     let line: Value = serde_json::from_str(lines[2]).expect("JSON");
     let expected = json!({ "kek": "records", "id": format!("{:032x}", 3), "context": "BBBB", "generated": 1,
-        "ciphertexts": ["vault:v2:AAAA"] });
+        "created": 9, "ciphertexts": ["vault:v2:AAAA"] });
     assert_eq!(line, expected);
     #[cfg(unix)]
     {
@@ -99,4 +101,35 @@ async fn what_a_custodian_says_is_not_believed_when_it_is_no_backup_or_goes_roun
     let out = folder.path().join("two");
     assert!(make(&fake.client(&[]), &json!({}), &out).await.is_err() && out.exists(), "the keys are kept");
     assert_eq!(*calls.lock().expect("not poisoned"), 3);
+}
+
+#[test]
+fn lines_that_were_taken_out_of_a_backup_are_missed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("backup");
+    let ids: Vec<[u8; 16]> = (1u32..=2).map(|id| u128::from(id).to_be_bytes()).collect();
+    let mut head: Value = serde_json::from_str(&text()).expect("JSON");
+    head["keks"][0]["ledger"] = json!({ "before": "2026-01-01T00:00:00Z", "branch_keys": 2,
+        "ids_sha256": hex(&crypto::sha256(ids.as_flattened())) });
+    let line = |id: u32, created: i64| {
+        json!({ "kek": head["keks"][0]["name"], "id": format!("{id:032x}"), "context": "AAAA", "generated": 1,
+            "created": created, "ciphertexts": ["vault:v1:AAAA"] })
+    };
+    let check = |lines: &[Value]| {
+        let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(&file, format!("{head}\n{lines}")).expect("writes");
+        restore::check_ledger(&file)
+    };
+    let later = 1_800_000_000;
+    check(&[line(2, 9), line(1, 8)]).expect("all of them");
+    check(&[line(1, 8), line(2, 9), line(3, later)]).expect("and one that was made meanwhile");
+    for (what, lines) in [
+        ("none", vec![]),
+        ("one is missing", vec![line(1, 8)]),
+        ("another one", vec![line(1, 8), line(3, 9)]),
+        ("as if it were younger", vec![line(1, 8), line(2, later)]),
+        ("one more", vec![line(1, 8), line(2, 9), line(3, 9)]),
+    ] {
+        assert!(check(&lines).is_err(), "{what}");
+    }
 }

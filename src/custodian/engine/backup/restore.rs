@@ -1,7 +1,9 @@
 //! Takes KEKs in from a backup, once a quorum approved that very backup; and the ledger's branch keys after them.
 //!
 //! **Invariant:** what exists, or was destroyed, is not touched by a backup.
-//! **Invariant:** a branch key comes into the ledger only if it opens under its KEK and context.
+//! **Invariant:** a branch key comes into the ledger only if it opens under its KEK and context. Nobody's word is taken for the version that
+//! it was generated under.
+//! **Invariant:** a KEK that came from a backup bears a mark until a quorum declared its ledger whole.
 
 use serde_json::json;
 
@@ -47,7 +49,7 @@ pub struct RestoredBranch {
     pub id: BranchId,
     /// What it is bound to.
     pub context: BranchContext,
-    /// The KEK version that it was generated under.
+    /// The KEK version that it was generated under, as the backup says; what counts is the oldest that the KEK has.
     pub generated: KekVersion,
     /// Its wrappings, the newest at least.
     pub wrapped: Vec<Ciphertext>,
@@ -87,8 +89,8 @@ struct Restoring<'a> {
 }
 
 impl Engine {
-    /// Takes the KEKs of a backup in, once its restoring was approved: those that neither exist nor were destroyed. Without `shares` it is
-    /// proposed only. When the custodian ends in the middle of many KEKs, some are here, and the rest takes another approval.
+    /// Takes the KEKs of a backup in, once its restoring was approved: those that neither exist nor were destroyed. Where no shares come with
+    /// it, those count that [officers sent](Self::give_share). When the custodian ends in the middle of many KEKs, some are here, and the rest takes another approval.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -117,7 +119,9 @@ impl Engine {
             return Err(self.refuse_unapproved(who, &what, &verdict, gated).await);
         };
         let (backup, shares) = backup.ok_or(BackupRefused::NothingSent)?;
-        let shares = backup.read_shares(shares.iter().copied())?;
+        let sent = if shares.is_empty() { self.sent_shares(call, backup) } else { Vec::new() };
+        let sent = sent.iter().filter_map(|share| std::str::from_utf8(share.expose()).ok());
+        let shares = backup.read_shares(shares.iter().copied().chain(sent))?;
         let note = backup.note();
         let what = what.about(&note.id);
         let detail = json!({
@@ -128,6 +132,7 @@ impl Engine {
         let (_, receipt) = self.permit(who, &what, &verdict, more).await?;
         let keks = backup.open(&shares)?;
         let value = self.take_in(&Restoring { who, what, backup }, &keks, *approved).await?;
+        self.drop_shares(call);
         Ok(Done { value, receipt, existed: false })
     }
 
@@ -214,7 +219,7 @@ impl Engine {
         let (kek, _) = found.ok_or(KeyringError::Unknown)?;
         let (mut value, mut entries) = (BranchesRestored::default(), Vec::new());
         for branch in branches.iter().take(RESTORED_BRANCHES_MAX) {
-            match self.ledger_entries(name, &kek, branch, &permit).await? {
+            match self.ledger_entries(name, &kek, branch, &entries, &permit).await? {
                 Some(rows) => {
                     value.taken += 1;
                     entries.extend(rows);
@@ -226,17 +231,22 @@ impl Engine {
         Ok(Done { value, receipt, existed: false })
     }
 
-    /// The rows of a branch key; `None` if it does not open, or if the ledger has another one of its id.
+    /// The rows of a branch key; `None` if it does not open, or if the ledger, or the call `before` it, has another one of its id.
     async fn ledger_entries(
         &self,
         name: &KekName,
         kek: &Kek,
         branch: &RestoredBranch,
+        before: &[LedgerEntry],
         permit: &Permit,
     ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
-        let known = self.store.branch(branch.id).await?;
+        let mut known = self.store.branch(branch.id).await?;
+        known.extend(before.iter().filter(|entry| entry.id == branch.id).cloned());
         let context = branch.context.to_bytes();
-        let opens = |wrapped: &Ciphertext| kek.holds(wrapped, &context, permit);
+        let opens = |wrapped: &Ciphertext| {
+            let alike = |row: &LedgerEntry| kek.holds_alike([wrapped, &Ciphertext::of(&row.wrapped)], &context, permit);
+            kek.holds(wrapped, &context, permit) && known.last().is_none_or(alike)
+        };
         let sound = branch.context.id == branch.id
             && kek.is_derived()
             && (1..=WRAPPINGS_MAX).contains(&branch.wrapped.len())
@@ -244,14 +254,23 @@ impl Engine {
             && branch.wrapped.iter().all(opens)
             && known.iter().all(|row| row.kek == *name && row.is_bound_to(&branch.context));
         let now = self.clock.now_unix_s();
-        Ok(sound.then(|| branch.wrapped.iter().filter_map(|wrapped| entry(name, branch, wrapped, now)).collect()))
+        // Envelopes may have it under any version that the KEK still has.
+        let generated = known.iter().map(LedgerEntry::generated).min().unwrap_or(kek.oldest());
+        let entry = |wrapped: &Ciphertext| entry(name, &branch.context, generated, wrapped, now);
+        Ok(sound.then(|| branch.wrapped.iter().filter_map(entry).collect()))
     }
 }
 
-/// A row of the ledger out of a backup.
-fn entry(kek: &KekName, branch: &RestoredBranch, wrapped: &Ciphertext, created_unix_s: i64) -> Option<LedgerEntry> {
+/// A row of the ledger about a branch key that it did not know.
+pub(in crate::custodian::engine) fn entry(
+    kek: &KekName,
+    context: &BranchContext,
+    generated: KekVersion,
+    wrapped: &Ciphertext,
+    created_unix_s: i64,
+) -> Option<LedgerEntry> {
     let wrapped = WrappedKey::new(wrapped.version(), wrapped.bytes().to_vec()).ok()?;
-    let generated = branch.generated.min(wrapped.version());
-    let bound = Bound::To { context: branch.context.clone(), generated };
-    Some(LedgerEntry { id: branch.id, kek: kek.clone(), wrapped, bound, created_unix_s })
+    let generated = generated.min(wrapped.version());
+    let bound = Bound::To { context: context.clone(), generated };
+    Some(LedgerEntry { id: context.id, kek: kek.clone(), wrapped, bound, created_unix_s })
 }

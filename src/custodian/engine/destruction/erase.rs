@@ -75,15 +75,17 @@ impl Engine {
         let waiting = found.known.clone().filter(|(known, _)| known.is_waiting());
         let due_unix_s = waiting.as_ref().map(|(known, _)| known.due_unix_s());
         let is_due = due_unix_s.is_some_and(|due| due <= self.clock.now_unix_s());
-        let (Some((destruction, record_version)), true, true) =
-            (waiting, is_due && found.kek.is_some(), verdict.decision == Decision::Allow)
+        let unfit =
+            found.kek.as_ref().and_then(|(kek, _)| target.check_ledger(kek).err()).filter(|_| waiting.is_some());
+        let is_fit = is_due && found.kek.is_some() && unfit.is_none();
+        let (Some((destruction, record_version)), true, true) = (waiting, is_fit, verdict.decision == Decision::Allow)
         else {
             let told = self.tell_standing(who, &what, &verdict, target, found).await?;
             let due_unix_s = told.value.due_unix_s();
             return if told.value.is_erased() {
                 Ok(told)
             } else {
-                Err(DestructionRefused::NotDue { due_unix_s }.into())
+                Err(unfit.filter(|_| is_due).unwrap_or(DestructionRefused::NotDue { due_unix_s }).into())
             };
         };
         let what = Use { version: found.proposed(target), ..what };

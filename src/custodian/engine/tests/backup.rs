@@ -3,7 +3,7 @@
 use super::*;
 use crate::custodian::backup::{Audience, Backup, BackupRefused, Identities, NewIdentity, new_identity, open_share};
 use crate::custodian::destruction::{DestructionRefused, Target, Wait, read_certificate};
-use crate::custodian::kek::{Ciphertext, DataKeyLen, KeyChange, KeyringError, Labels};
+use crate::custodian::kek::{Ciphertext, DataKeyLen, KekInfo, KeyChange, KeyringError, Labels};
 use crate::names::KekVersion;
 
 on_both!(
@@ -12,6 +12,11 @@ on_both!(
     a_backup_does_not_bring_destroyed_versions_back,
     making_and_restoring_take_a_quorum_each_time,
     branch_keys_come_back_only_if_they_open,
+    officers_send_their_shares_and_nobody_holds_them_all,
+    versions_that_wait_for_their_erasure_are_not_copied,
+    a_restored_kek_retires_nothing_while_unknown_branch_keys_may_hang_on_it,
+    what_is_opened_under_a_restored_kek_comes_into_the_ledger,
+    nobodys_word_is_taken_for_the_version_that_a_branch_key_is_from,
 );
 
 fn name(text: &str) -> KekName {
@@ -114,7 +119,13 @@ async fn an_empty_custodian_has_everything_again(database: Database) {
     engine.create(&rita, &name("off"), derived(), &call("create")).await.expect("creates");
     engine.disable(&rita, &name("off")).await.expect("disables");
     let before = [engine.key(&rita, &kek()).await, engine.key(&rita, &name("off")).await];
+    // What is younger than a minute may not be in the ledger yet.
+    engine.clock.set_off_s.store(100, Ordering::Relaxed);
     let backup = back_up(engine, &officers, &holders).await;
+    let sums: Vec<_> = backup.ledgers().map(|(_, sum)| sum.expect("says")).collect();
+    let made = |ids: &[u8]| ids.iter().map(|id| (BranchId::from_bytes([*id; 16]), 0)).collect::<Vec<_>>();
+    assert!(sums[0].holds(made(&[])) && sums[1].holds(made(&[2, 1])));
+    assert!(!sums[1].holds(made(&[1])), "a line was taken out");
     assert_eq!(backup.ledger_rows().collect::<Vec<_>>(), [("off", 0), ("records", 3)]);
 
     let fresh = Database::sqlite().await;
@@ -128,11 +139,9 @@ async fn an_empty_custodian_has_everything_again(database: Database) {
     assert!(restored.refused.is_empty());
     let after = [engine.key(&rita, &kek()).await, engine.key(&rita, &name("off")).await];
     for (before, after) in before.into_iter().zip(after) {
-        assert_eq!(
-            before.expect("was there").value,
-            after.expect("is there").value,
-            "settings, labels, state, versions"
-        );
+        let (before, after) = (before.expect("was there").value, after.expect("is there").value);
+        let marked = KekInfo { restored_through: Some(before.latest), ..before };
+        assert_eq!(marked, after, "settings, labels, state, versions");
     }
     let told = events.recv().await.expect("told");
     assert!(matches!(told, Event::Kek { change: KekEvent::Created, .. }), "{told:?}");
@@ -290,4 +299,186 @@ async fn branch_keys_come_back_only_if_they_open(database: Database) {
     assert!(engine.store.branch(BranchId::from_bytes([9; 16])).await.expect("reads").is_empty());
     let denied = engine.restore_branches(&who("sg/officer/olga"), &kek(), &all).await;
     assert!(matches!(denied, Err(EngineError::Denied)), "{denied:?}");
+}
+
+/// A custodian that was restored from a backup of before branch key 2, of whose ledger nothing came back; and both branch keys.
+async fn restored_late(database: &Database, officers: &Officers) -> (Custodian, [(Ciphertext, Vec<u8>); 2]) {
+    let first = Database::sqlite().await;
+    let root = make(&first).await;
+    let custodian = open(&first, &root, "custodian-1").await;
+    let (engine, holders) = (&custodian.engine, Holders::new());
+    engine.create(&officers.rita.asks(), &kek(), derived(), &call("create")).await.expect("creates");
+    let one = branch(engine, 1).await;
+    let backup = back_up(engine, officers, &holders).await;
+    let two = branch(engine, 2).await;
+    let root = make(database).await;
+    let late = open(database, &root, "custodian-9").await;
+    restore(&late.engine, officers, &backup, &holders.shares(&backup)).await.expect("restores");
+    (late, [one, two])
+}
+
+fn raise(to: u32) -> KeyChange {
+    KeyChange { min_decryption_version: Some(to), ..KeyChange::default() }
+}
+
+async fn a_restored_kek_retires_nothing_while_unknown_branch_keys_may_hang_on_it(database: Database) {
+    let officers = Officers::new();
+    let (custodian, [one, _]) = restored_late(&database, &officers).await;
+    let (engine, rita) = (&custodian.engine, officers.rita.asks());
+    let known = RestoredBranch {
+        id: BranchId::from_bytes([1; 16]),
+        context: context("proxy/us", 1),
+        generated: KekVersion::FIRST,
+        wrapped: vec![one.0],
+    };
+    engine.restore_branches(&rita, &kek(), &[known]).await.expect("takes it in");
+    engine.rotate(&rita, &kek()).await.expect("rotates");
+    move_branches(engine).await;
+    let census = engine.census(&rita, &kek()).await.expect("counts").value;
+    assert_eq!((census.retire.needed, census.retire.unconfirmed, census.retire.wait_s), (0, 0, 0));
+    assert!(!census.retire.is_allowed(), "all that is known has moved, and that is not all");
+    let not_whole = |refused: Result<(), EngineError>| {
+        assert!(matches!(refused, Err(EngineError::LedgerNotWhole(KekVersion::FIRST))), "{refused:?}");
+    };
+    let configure = async |change: KeyChange| engine.configure(&rita, &kek(), change, &call("config")).await;
+    not_whole(configure(raise(2)).await.map(drop));
+    // Before anybody could be asked about it: officers would have approved in good faith.
+    let asked = engine.proposals(&officers.alice.asks()).await.expect("lists").value;
+    assert!(asked.iter().all(|one| one.document().path.ends_with("restore")));
+    let deletable = KeyChange { deletion_allowed: Some(true), min_encryption_version: Some(2), ..KeyChange::default() };
+    approved(engine, &officers, async || configure(deletable.clone()).await).await.expect("allows it");
+    not_whole(engine.delete(&rita, &kek(), &call("")).await.map(drop));
+    not_whole(engine.trim(&rita, &kek(), 1, &call("trim")).await.map(drop));
+    let first = Target { kek: kek(), through: Some(KekVersion::FIRST) };
+    let refused = engine.destroy(&rita, &first, &call("destroy")).await;
+    let expected = DestructionRefused::LedgerNotWhole(KekVersion::FIRST);
+    assert!(matches!(&refused, Err(EngineError::Destruction(found)) if *found == expected), "{refused:?}");
+
+    let declare = async || engine.declare_whole(&rita, &kek(), &call("ledger-whole")).await;
+    let denied = engine.declare_whole(&who("sg/officer/olga"), &kek(), &call("ledger-whole")).await;
+    assert!(matches!(denied, Err(EngineError::Denied)), "{denied:?}");
+    approved(engine, &officers, declare).await.expect("two officers say so");
+    assert_eq!(engine.key(&rita, &kek()).await.expect("reads").value.restored_through, None);
+    approved(engine, &officers, async || configure(raise(2)).await).await.expect("retires");
+}
+
+async fn what_is_opened_under_a_restored_kek_comes_into_the_ledger(database: Database) {
+    let officers = Officers::new();
+    let (custodian, [one, two]) = restored_late(&database, &officers).await;
+    let (engine, rita) = (&custodian.engine, officers.rita.asks());
+    engine.rotate(&rita, &kek()).await.expect("rotates");
+    for (id, key) in [(1, &one), (2, &two), (2, &two)] {
+        assert_eq!(opens(engine, id, &key.0).await.expect("opens"), key.1);
+    }
+    let mut altered = two.0.bytes().to_vec();
+    altered[20] ^= 1;
+    let altered = Ciphertext::new(two.0.version(), altered).expect("as long");
+    opens(engine, 3, &altered).await.expect_err("does not open");
+    let listed = engine.branches(&rita, &kek(), None, None, 500).await.expect("lists").value.branches;
+    let mut listed: Vec<_> =
+        listed.iter().map(|one| (one.id, one.generated().number(), one.context().cloned())).collect();
+    listed.sort_by_key(|(id, ..)| *id.as_bytes());
+    let of = |id: u8| (BranchId::from_bytes([id; 16]), 1, Some(context("proxy/us", id)));
+    assert_eq!(listed, [of(1), of(2)], "and nothing that did not open");
+    let census = engine.census(&rita, &kek()).await.expect("counts").value;
+    assert_eq!(census.retire.needed, 2, "and now they are waited for");
+    // The proxy cannot have the id of what it lost.
+    let taken = engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, for_branch("proxy/us", 2)).await;
+    assert!(matches!(taken, Err(EngineError::BranchTaken)), "{taken:?}");
+}
+
+async fn nobodys_word_is_taken_for_the_version_that_a_branch_key_is_from(database: Database) {
+    let officers = Officers::new();
+    let (custodian, [one, two]) = restored_late(&database, &officers).await;
+    let (engine, rita) = (&custodian.engine, officers.rita.asks());
+    engine.rotate(&rita, &kek()).await.expect("rotates");
+    let bound = |id: u8| context("proxy/us", id).to_bytes();
+    // Rewrapped by somebody whom the ledger knows nothing from: envelopes may still have the version of before.
+    let moved = engine.rewrap(&proxy(), &kek(), &one.0, None, &bound(1), &[]).await.expect("rewraps").value;
+    let again = engine.rewrap(&proxy(), &kek(), &moved, None, &bound(1), &[]).await.expect("rewraps").value;
+    assert_eq!(again.version().number(), 2);
+    let claims = |id: u8, wrapped: &Ciphertext| RestoredBranch {
+        id: BranchId::from_bytes([id; 16]),
+        context: context("proxy/us", id),
+        generated: KekVersion::new(2).expect("not zero"),
+        wrapped: vec![wrapped.clone()],
+    };
+    let done = engine.restore_branches(&rita, &kek(), &[claims(2, &two.0), claims(1, &again)]).await;
+    assert_eq!(done.expect("takes them in").value.taken, 2);
+    let listed = engine.branches(&rita, &kek(), None, None, 500).await.expect("lists").value.branches;
+    assert!(listed.len() == 2 && listed.iter().all(|one| one.generated() == KekVersion::FIRST), "{listed:?}");
+}
+
+async fn officers_send_their_shares_and_nobody_holds_them_all(database: Database) {
+    let first = Database::sqlite().await;
+    let root = make(&first).await;
+    let custodian = open(&first, &root, "custodian-1").await;
+    let (officers, holders) = (Officers::new(), Holders::new());
+    custodian.engine.create(&officers.rita.asks(), &kek(), derived(), &call("create")).await.expect("creates");
+    let backup = back_up(&custodian.engine, &officers, &holders).await;
+    let another = back_up(&custodian.engine, &officers, &holders).await;
+    let (shares, others) = (holders.shares(&backup), holders.shares(&another));
+    let root = make(&database).await;
+    let empty = open(&database, &root, "custodian-9").await;
+    let (engine, rita) = (&empty.engine, officers.rita.asks());
+    let [alice, bob] = [&officers.alice, &officers.bob].map(Person::asks);
+    let give = async |who: &Requester, share: &str| {
+        engine.give_share(who, share, &call("restore")).await.map(|done| done.value)
+    };
+    let restore = async || engine.restore_backup(&rita, Some((&backup, &[])), &call("restore")).await;
+    let not_approved = |refused: Result<usize, EngineError>| {
+        assert!(matches!(refused, Err(EngineError::Backup(BackupRefused::NotApproved))), "{refused:?}");
+    };
+    not_approved(give(&alice, &shares[0]).await);
+    let few = |refused: Result<Done<Restored>, EngineError>, given: usize| {
+        let expected = BackupRefused::TooFewShares { given, threshold: 2 };
+        assert!(matches!(&refused, Err(EngineError::Backup(found)) if *found == expected), "{refused:?}");
+    };
+    few(approved(engine, &officers, restore).await, 0);
+    let denied = give(&who("sg/officer/olga"), &shares[0]).await;
+    assert!(matches!(denied, Err(EngineError::Denied)), "{denied:?}");
+    assert_eq!(give(&alice, &shares[0]).await.expect("takes it"), 1);
+    assert!(matches!(give(&bob, "x").await, Err(EngineError::Backup(BackupRefused::Share(_)))));
+    assert_eq!(give(&bob, &shares[0]).await.expect("takes it"), 2);
+    few(restore().await, 1);
+    assert_eq!(give(&bob, &others[1]).await.expect("takes it"), 2, "in the place of the former");
+    few(restore().await, 1);
+    let elsewhere = engine.give_share(&bob, &shares[1], &call("elsewhere")).await.map(|done| done.value);
+    not_approved(elsewhere);
+    assert_eq!(give(&bob, &shares[1]).await.expect("takes it"), 2);
+    assert_eq!(restore().await.expect("restores").value.restored, [kek()]);
+    not_approved(give(&alice, &shares[0]).await);
+    few(approved(engine, &officers, restore).await, 0);
+    let told = serde_json::to_string(&empty.log().await).expect("JSON");
+    assert!(shares.iter().chain(&others).all(|share| !told.contains(share)), "no share is in the log");
+    assert!(told.contains("give-share"));
+}
+
+async fn versions_that_wait_for_their_erasure_are_not_copied(database: Database) {
+    let root = make(&database).await;
+    let monthly = EngineSettings { destroy_wait: Wait::days(30), ..patient() };
+    let sql = database.again(settings()).await.expect("opens");
+    let custodian = Custodian::open_with(sql, &root, "custodian-1", monthly).await;
+    let (engine, officers, holders) = (&custodian.engine, Officers::new(), Holders::new());
+    let rita = officers.rita.asks();
+    engine.create(&rita, &kek(), derived(), &call("create")).await.expect("creates");
+    engine.rotate(&rita, &kek()).await.expect("rotates");
+    approved(engine, &officers, async || engine.configure(&rita, &kek(), raise(2), &call("config")).await)
+        .await
+        .expect("retires");
+    let versions = async |backup: &Backup| {
+        let fresh = Database::sqlite().await;
+        let root = make(&fresh).await;
+        let empty = open(&fresh, &root, "custodian-9").await;
+        restore(&empty.engine, &officers, backup, &holders.shares(backup)).await.expect("restores");
+        let info = empty.engine.key(&rita, &kek()).await.expect("reads").value;
+        info.versions.iter().map(|(version, _)| version.number()).collect::<Vec<_>>()
+    };
+    assert_eq!(versions(&back_up(engine, &officers, &holders).await).await, [1, 2]);
+    let first = Target { kek: kek(), through: Some(KekVersion::FIRST) };
+    approved(engine, &officers, async || engine.destroy(&rita, &first, &call("destroy")).await)
+        .await
+        .expect("schedules");
+    let late = back_up(engine, &officers, &holders).await;
+    assert_eq!(versions(&late).await, [2], "its certificate could not name this backup any more");
 }

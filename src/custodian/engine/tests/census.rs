@@ -214,11 +214,70 @@ async fn what_others_rewrap_over_transit_counts_too(database: Database) {
     assert_eq!(needed(engine).await, [(1, 1), (2, 0)]);
 }
 
+async fn what_branch_keys_hang_on_is_destroyed_and_never_trimmed(database: Database) {
+    let custodian = waiting(&database, 0).await;
+    let engine = &custodian.engine;
+    let encrypting = KeyChange { min_encryption_version: Some(1), ..KeyChange::default() };
+    engine.configure(&proxy(), &kek(), encrypting, &call("config")).await.expect("is not grave");
+    proposal_of(engine.trim(&proxy(), &kek(), 1, &call("trim")).await);
+    generate(engine, 1).await;
+    let refused = engine.trim(&proxy(), &kek(), 1, &call("trim")).await;
+    assert!(matches!(refused, Err(EngineError::TrimsBranchKeys)), "{refused:?}");
+}
+
+async fn an_empty_ledger_is_no_reason_not_to_wait(database: Database) {
+    let custodian = waiting(&database, 3600).await;
+    let engine = &custodian.engine;
+    engine.rotate(&proxy(), &kek()).await.expect("rotates");
+    assert!(!engine.census(&proxy(), &kek()).await.expect("counts").value.retire.is_allowed());
+    let refused = retire(engine, 2).await;
+    assert!(matches!(&refused, Err(EngineError::StillNeeded(retire)) if retire.wait_s > 3000), "{refused:?}");
+}
+
+/// Branch key 1 is of the bucket `ledger`, at `main`; branch key 2 of `archive`, at `singapore`.
+async fn a_branch_key_has_to_be_at_the_sites_of_its_bucket(database: Database) {
+    let root = make(&database).await;
+    let sql = database.again(settings()).await.expect("opens");
+    let archive = LogicalBucket::new("archive").expect("legal");
+    let sites_of = [(archive.clone(), vec!["singapore".to_owned()])].into();
+    let engine = EngineSettings { retire_wait_s: 0, sites: vec![SITE.into()], sites_of, ..patient() };
+    let custodian = Custodian::open_with(sql, &root, "custodian-1", engine).await;
+    let engine = &custodian.engine;
+    engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
+    generate(engine, 1).await;
+    let context = BranchContext { bucket: archive, ..context("proxy/us", 2) }.to_bytes();
+    let request = GenerateRequest { context, plaintext: true, ..GenerateRequest::default() };
+    engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, request).await.expect("generates");
+    engine.rotate(&proxy(), &kek()).await.expect("rotates");
+    let moved = rewrap(engine, &[id(1), id(2)]).await;
+    let of = |number: u8| some(&moved).into_iter().filter(|(of, _)| *of == id(number)).collect::<Vec<_>>();
+
+    assert!(confirm(engine, SITE, of(1)).await.is_empty());
+    assert_eq!(needed(engine).await, [(1, 1), (2, 1)]);
+    assert!(matches!(retire(engine, 2).await, Err(EngineError::StillNeeded(_))), "singapore was not walked");
+    assert_eq!(confirm(engine, SITE, of(2)).await, [id(2)], "it is none of this site's");
+    assert_eq!(confirm(engine, "singapore", of(1)).await, [id(1)], "nor this one");
+    assert!(matches!(retire(engine, 2).await, Err(EngineError::StillNeeded(_))));
+    let elsewhere = engine.confirm_branches(&proxy(), &kek(), "tokyo", &of(2)).await;
+    assert!(matches!(elsewhere, Err(EngineError::NoSuchSite)), "{elsewhere:?}");
+
+    assert!(confirm(engine, "singapore", of(2)).await.is_empty());
+    let census = engine.census(&proxy(), &kek()).await.expect("counts").value;
+    assert_eq!((census.sites, census.retire.is_allowed()), (vec![SITE.to_owned(), "singapore".to_owned()], true));
+    confirm(engine, "singapore", vec![(id(2), None)]).await;
+    assert!(matches!(retire(engine, 2).await, Err(EngineError::StillNeeded(_))), "singapore lost it");
+    confirm(engine, "singapore", of(2)).await;
+    proposal_of(retire(engine, 2).await);
+}
+
 on_both!(
+    a_branch_key_has_to_be_at_the_sites_of_its_bucket,
     only_what_was_read_back_everywhere_counts_as_moved,
     what_does_not_open_to_the_branch_key_confirms_nothing,
     a_version_is_retired_only_when_nothing_needs_it,
     a_version_is_not_retired_on_what_was_read_back_too_early,
     rotating_twice_while_rewrapping_leaves_nothing_behind,
     what_others_rewrap_over_transit_counts_too,
+    what_branch_keys_hang_on_is_destroyed_and_never_trimmed,
+    an_empty_ledger_is_no_reason_not_to_wait,
 );

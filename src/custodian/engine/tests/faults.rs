@@ -18,6 +18,7 @@ on_both!(
     what_cannot_be_noted_is_done_and_not_reported_as_done,
     a_log_that_was_cut_or_is_another_is_not_opened,
     a_store_that_goes_back_under_way_stops_everything,
+    a_record_that_was_put_back_or_hidden_is_not_built_upon,
     an_end_between_log_and_store_leaves_both_consistent,
 );
 
@@ -177,6 +178,38 @@ async fn a_store_that_goes_back_under_way_stops_everything(database: Database) {
     assert!(matches!(engine.disable(&proxy(), &kek()).await, Err(EngineError::Halted)));
     assert!(matches!(engine.key(&proxy(), &kek()).await, Err(EngineError::Halted)));
     assert!(!engine.health().store_ok);
+}
+
+/// With the row that a KEK had while it was on, or none, in the place of the newest: any officer's change would bring it back.
+async fn a_record_that_was_put_back_or_hidden_is_not_built_upon(database: Database) {
+    let root = make(&database).await;
+    let custodian = Custodian::open(&database, &root, "custodian-1").await;
+    custodian.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
+    let before = database.raw_rows(Kind::Kek).await;
+    custodian.engine.disable(&proxy(), &kek()).await.expect("disables");
+    let newest = database.raw_rows(Kind::Kek).await;
+    let mut custodian = custodian;
+    for hide in [false, true] {
+        database.raw_remove(Kind::Kek).await;
+        if !hide {
+            put_back(&database, vec![(Kind::Kek, before.clone())]).await;
+        }
+        let engine = &custodian.engine;
+        let built = if hide {
+            engine.create(&proxy(), &kek(), derived(), &call("create")).await.map(drop)
+        } else {
+            engine.rotate(&proxy(), &kek()).await.map(drop)
+        };
+        assert!(matches!(built, Err(EngineError::Store(StoreError::Corrupt(_)))), "{built:?}");
+        assert!(engine.halted.load(Ordering::SeqCst));
+        let refused = engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, for_branch("proxy/us", 1)).await;
+        assert!(matches!(refused, Err(EngineError::Halted)), "{refused:?}");
+        let folder = custodian.crash();
+        database.raw_remove(Kind::Kek).await;
+        put_back(&database, vec![(Kind::Kek, newest.clone())]).await;
+        let sql = database.again(settings()).await.expect("opens");
+        custodian = Custodian::open_in(folder, sql, &root, "custodian-1", patient()).await.expect("the newest");
+    }
 }
 
 async fn an_end_between_log_and_store_leaves_both_consistent(database: Database) {

@@ -13,6 +13,8 @@ on_both!(
     a_grant_opens_for_its_time_and_no_longer,
     a_grant_for_a_client_opens_nothing_to_a_proxy_that_may_not,
     approvals_of_a_revoked_officer_no_longer_count,
+    approvals_are_not_kept_for_the_next_time,
+    an_old_proposal_takes_as_many_as_a_new_one,
     what_happens_while_a_watch_is_decided_is_told,
     one_person_leaves_room_for_others,
     another_policy_waits_for_two_officers,
@@ -152,6 +154,65 @@ async fn approvals_of_a_revoked_officer_no_longer_count(database: Database) {
     engine.enable(&rita, &kek(), &call("enable")).await.expect("enables");
 }
 
+async fn approvals_are_not_kept_for_the_next_time(database: Database) {
+    let custodian = Custodian::new(&database).await;
+    let (engine, officers) = (&custodian.engine, Officers::new());
+    let rita = officers.rita.asks();
+    let approved = async |id: &str| {
+        approve(engine, &officers.alice, id).await.expect("one");
+        approve(engine, &officers.bob, id).await.expect("two");
+    };
+    engine.enable(&rita, &kek(), &call("enable")).await.expect("is on, and there is nothing to approve");
+    assert!(engine.proposals(&rita).await.expect("lists").value.is_empty());
+    // Two of the same, by an empty object in other words.
+    let calls = ["{}", "{\"again\":true}"].map(|body| GatedCall { body: body.to_owned(), ..call("enable") });
+    engine.disable(&rita, &kek()).await.expect("disables");
+    let mut kept = Vec::new();
+    for call in &calls {
+        kept.push(proposal_of(engine.enable(&rita, &kek(), call).await));
+        approved(kept.last().expect("one")).await;
+    }
+    engine.enable(&rita, &kek(), &calls[0]).await.expect("enables");
+    assert!(matches!(engine.proposal(&rita, &kept[1]).await, Err(EngineError::NoSuchProposal)), "is over with it");
+    engine.disable(&rita, &kek()).await.expect("disables");
+    let id = proposal_of(engine.enable(&rita, &kek(), &calls[1]).await);
+    assert!(!kept.contains(&id));
+    approved(&id).await;
+    engine.disable(&rita, &kek()).await.expect("says so again");
+    assert_ne!(proposal_of(engine.enable(&rita, &kek(), &calls[1]).await), id, "it was for the state before");
+
+    let path = "/v1/sys/claviger/revocations/mallory".to_owned();
+    let calls = ["", "{}"].map(|body| GatedCall { method: "DELETE", path: path.clone(), body: body.to_owned() });
+    engine.revoke_principal(&rita, "mallory", "").await.expect("revokes");
+    for call in &calls {
+        approved(&proposal_of(engine.reinstate(&rita, "mallory", call).await)).await;
+    }
+    engine.reinstate(&rita, "mallory", &calls[0]).await.expect("lets in again");
+    engine.clock.set_off_s.store(2, Ordering::Relaxed);
+    engine.revoke_principal(&rita, "mallory", "").await.expect("revokes");
+    let id = proposal_of(engine.reinstate(&rita, "mallory", &calls[1]).await);
+    approved(&id).await;
+    engine.reinstate(&rita, "mallory", &calls[1]).await.expect("approved for this time");
+}
+
+async fn an_old_proposal_takes_as_many_as_a_new_one(database: Database) {
+    let root = make(&database).await;
+    let custodian = Custodian::open(&database, &root, "custodian-1").await;
+    let (officers, rita) = (Officers::new(), who("us/officer/someone"));
+    custodian.engine.create(&rita, &kek(), derived(), &call("create")).await.expect("creates");
+    custodian.engine.disable(&rita, &kek()).await.expect("disables");
+    let id = proposal_of(custodian.engine.enable(&rita, &kek(), &call("enable")).await);
+    approve(&custodian.engine, &officers.alice, &id).await.expect("one");
+    approve(&custodian.engine, &officers.bob, &id).await.expect("two");
+    let (folder, sql) = (custodian.crash(), database.again(settings()).await.expect("opens"));
+    let stricter = EngineSettings { approvals_required: 3, ..patient() };
+    let again = Custodian::open_in(folder, sql, &root, "custodian-1", stricter).await.expect("opens");
+    assert_eq!(proposal_of(again.engine.enable(&rita, &kek(), &call("enable")).await), id, "it waits for another");
+    assert!(again.engine.key(&rita, &kek()).await.expect("reads").value.disabled);
+    approve(&again.engine, &officers.people.person("officer/carol"), &id).await.expect("three");
+    again.engine.enable(&rita, &kek(), &call("enable")).await.expect("enables");
+}
+
 async fn what_happens_while_a_watch_is_decided_is_told(database: Database) {
     let custodian = Custodian::new(&database).await;
     let engine = Arc::clone(&custodian.engine);
@@ -174,6 +235,7 @@ async fn one_person_leaves_room_for_others(database: Database) {
         engine.end_grant(&rita, grant.value.id(), None).await.expect("takes it back");
     }
     engine.request_grant(&alice, wanted()).await.expect("there is room");
+    engine.disable(&rita, &kek()).await.expect("disables");
     for number in 0..100 {
         let call = GatedCall { body: format!("{{\"n\":{number}}}"), ..call("enable") };
         let id = proposal_of(engine.enable(&rita, &kek(), &call).await);

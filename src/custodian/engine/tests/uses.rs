@@ -10,6 +10,7 @@ on_both!(
     a_write_only_principal_makes_keys_of_its_own_domain_only,
     nobody_encrypts_under_a_branch_context,
     nobody_makes_a_second_branch_key_of_one_id,
+    of_many_branch_keys_of_one_id_at_once_one_is_given_out,
     branch_keys_do_not_go_back_to_an_older_version,
     many_at_once_neither_fail_nor_starve,
 );
@@ -202,4 +203,35 @@ async fn branch_keys_need_a_derived_kek(database: Database) {
     assert!(engine.store.branch(BranchId::from_bytes([1; 16])).await.expect("reads").is_empty());
     let other = GenerateRequest { context: b"something else".to_vec(), ..GenerateRequest::default() };
     engine.generate(&proxy(), &plain, DataKeyLen::Bits256, other).await.expect("is no branch key");
+}
+
+async fn of_many_branch_keys_of_one_id_at_once_one_is_given_out(database: Database) {
+    let root = make(&database).await;
+    let first = Custodian::open(&database, &root, "custodian-1").await;
+    first.engine.create(&proxy(), &kek(), derived(), &call("create")).await.expect("creates");
+    let second = Custodian::open(&database, &root, "custodian-2").await;
+    for id in 1..=12 {
+        // One of the two may give out the version before for a moment.
+        if id % 4 == 0 {
+            first.engine.rotate(&proxy(), &kek()).await.expect("rotates");
+        }
+        let asked = (0..16).map(|number| {
+            let engine = if number % 2 == 0 { &first.engine } else { &second.engine };
+            let engine = Arc::clone(engine);
+            tokio::spawn(async move {
+                engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, for_branch("proxy/us", id)).await
+            })
+        });
+        let mut given = Vec::new();
+        for answer in futures_util::future::join_all(asked).await {
+            match answer.expect("ends") {
+                Ok(done) => given.push(done.value.ciphertext),
+                Err(refused) => assert!(matches!(refused, EngineError::BranchTaken), "{refused:?}"),
+            }
+        }
+        let [given] = given.as_slice() else { panic!("{} were given out", given.len()) };
+        let ledger = first.engine.store.branch(BranchId::from_bytes([id; 16])).await.expect("reads");
+        let [row] = ledger.as_slice() else { panic!("{} rows of {id}", ledger.len()) };
+        assert_eq!(row.wrapped.bytes(), given.bytes(), "the ledger has the one that was given out");
+    }
 }

@@ -308,6 +308,7 @@ fn case(id: &SpiffeId, kek: Option<&KekName>, labels: &Labels, action: Action, r
         reason: rest.reason,
         behalf: rest.behalf.clone(),
         request_id: [0; 16],
+        for_request: None,
     };
     let branch = rest.bucket.as_ref().map(|bucket| BranchContext {
         purpose: rest.purpose,

@@ -205,6 +205,7 @@ fn settings() -> ServerSettings {
         // Two for each client.
         max_watches: 8,
         witnesses: Vec::new(),
+        tracer: crate::telemetry::traces::Tracer::default(),
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) async fn custodian(max_watches: usize) -> Custodian {
         max_requests: 16,
         max_watches,
         witnesses: Vec::new(),
+        tracer: crate::telemetry::traces::Tracer::default(),
     };
     let server = Server::new(settings, opening);
     server.state.open(&root).await.expect("opens");

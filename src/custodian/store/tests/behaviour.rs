@@ -8,7 +8,8 @@ use super::on_both;
 use crate::custodian::audit::permit;
 use crate::custodian::kek::Kek;
 use crate::custodian::store::{
-    BRANCHES_MAX, Bound, Change, Kind, LedgerEntry, LogEvidence, LogHead, SealedStore, StoreError, Verdict,
+    BRANCHES_MAX, Bound, Change, Confirmation, Kind, LedgerEntry, LogEvidence, LogHead, SealedStore, StoreError,
+    Verdict,
 };
 use crate::custody::wrapped::WrappedKey;
 use crate::names::{BranchId, KekName, KekVersion};
@@ -23,6 +24,7 @@ on_both!(
     seals_are_changed_from_the_list_that_was_read,
     the_ledger_is_read_by_pages_and_counted,
     the_ledger_takes_an_entry_once_and_all_or_none,
+    what_was_read_back_of_hundreds_comes_back_as_the_last_word_says,
     the_epoch_remembers_logs,
     limits_are_kept,
     the_schema_is_made_once_by_many,
@@ -214,6 +216,44 @@ async fn the_ledger_takes_an_entry_once_and_all_or_none(database: Database) {
     let too_many = vec![entry(3, &records, 1); BRANCHES_MAX + 1];
     assert!(matches!(store.append_branches(&too_many).await, Err(StoreError::TooLarge)));
     assert_eq!(store.count_branches(&records).await.expect("counts"), [(KekVersion::FIRST, 2)]);
+}
+
+fn confirmation(version: u32, at_unix_s: i64) -> Confirmation {
+    Confirmation { version: KekVersion::new(version).expect("not zero"), at_unix_s }
+}
+
+async fn what_was_read_back_of_hundreds_comes_back_as_the_last_word_says(database: Database) {
+    let (_, store) = database.sealed().await;
+    let [records, other] = ["records", "other"].map(kek);
+    let ids: Vec<BranchId> = (0..201).map(|number| entry(number, &records, 1).id).collect();
+    let rows = (0..201).flat_map(|number| [1, 2].map(|version| entry(number, &records, version)));
+    store.append_branches(&rows.collect::<Vec<_>>()).await.expect("appends");
+    store.append_branches(&[entry(500, &other, 1)]).await.expect("appends");
+
+    let all = |at| ids.iter().map(|id| (*id, Some(confirmation(2, at)))).collect::<Vec<_>>();
+    store.confirm_branches(&records, "main", &all(10)).await.expect("writes");
+    store.confirm_branches(&records, "second", &all(20)).await.expect("writes");
+    let again =
+        [(ids[7], None), (ids[7], Some(confirmation(1, 30))), (ids[8], Some(confirmation(2, 30))), (ids[8], None)];
+    let removed: Vec<_> = ids[20..120].iter().map(|id| (*id, None)).collect();
+    store.confirm_branches(&records, "main", &[again.to_vec(), removed].concat()).await.expect("writes");
+
+    // Some of them twice, one of another KEK, and one that nobody knows.
+    let strangers = [entry(500, &other, 1).id, entry(501, &records, 1).id, ids[0], ids[0]];
+    let states = store.branch_states_of(&records, &[ids.as_slice(), &strangers].concat()).await.expect("reads");
+    assert_eq!(states.len(), ids.len());
+    for state in states {
+        let number = ids.iter().position(|id| *id == state.id).expect("one of them");
+        let versions: Vec<u32> = state.entries.iter().map(|entry| entry.wrapped.version().number()).collect();
+        assert_eq!(versions, [1, 2], "{number}");
+        let main = match number {
+            7 => Some(confirmation(1, 30)),
+            8 | 20..120 => None,
+            _ => Some(confirmation(2, 10)),
+        };
+        let found = (state.confirmed.get("main").copied(), state.confirmed.get("second").copied());
+        assert_eq!(found, (main, Some(confirmation(2, 20))), "{number}");
+    }
 }
 
 async fn the_epoch_remembers_logs(database: Database) {

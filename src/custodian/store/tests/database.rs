@@ -111,6 +111,10 @@ impl Database {
         self.store.call(Mode::Write, move |session| session.execute(sql, values)).await.expect("runs")
     }
 
+    pub(in crate::custodian) async fn empty_ledger(&self) {
+        self.sql("DELETE FROM branches", Vec::new()).await;
+    }
+
     pub(in crate::custodian) async fn raw_rows(&self, kind: Kind) -> Vec<RawRow> {
         const COLUMNS: &[Column] = &[Column::Bytes, Column::Int, Column::Bytes];
         let sql = "SELECT id, version, sealed FROM records WHERE kind = $1 ORDER BY id";
@@ -123,6 +127,11 @@ impl Database {
             other => panic!("{other:?}"),
         };
         rows.expect("reads").into_iter().map(row).collect()
+    }
+
+    /// All rows of a kind are gone.
+    pub(in crate::custodian) async fn raw_remove(&self, kind: Kind) {
+        self.sql("DELETE FROM records WHERE kind = $1", vec![Value::Text(kind.as_str())]).await;
     }
 
     /// Puts back a row as it was, or changes it.

@@ -69,58 +69,82 @@ impl Objects {
     /// The markers of the parts that are wanted, in that order, and `wanted` as it came out.
     ///
     /// A client that sends the same bytes again may list the first attempt's ETag, since with other servers it is that of
-    /// the second. The storage server has the second alone, so that one counts, if length and checksum are the same.
+    /// the second. The storage server has the second alone, so that one counts, if length and checksum are the same. Where others
+    /// can make bytes with that checksum, it has to come from the same client, too.
     pub(super) async fn wanted_parts(
         &self,
         upload: &OpenUpload,
         wanted: &mut [Wanted],
     ) -> Result<Vec<PartRecord>, Error> {
         let mut attempts: Vec<Attempts> = wanted.iter().map(|_| Attempts::default()).collect();
-        let take = |part: PartRecord| {
+        let take = |part: PartRecord, name: &str| {
             let at = wanted.binary_search_by_key(&part.entry.number, |wanted| wanted.number);
             if let Some((wanted, attempts)) = at.ok().and_then(|at| wanted.get(at).zip(attempts.get_mut(at))) {
-                attempts.take(part, wanted.attempt);
+                attempts.take(Attempt { part, name: name.to_owned() }, wanted.attempt);
             }
             ControlFlow::Continue(())
         };
         self.markers(upload, 0, take).await?;
         let mut parts = Vec::with_capacity(wanted.len());
         for (wanted, attempts) in wanted.iter_mut().zip(attempts) {
-            let part = attempts.one().ok_or(CompleteError::Part(wanted.number))?;
+            let (named, again) = attempts.named_and_again().ok_or(CompleteError::Part(wanted.number))?;
+            let part = match again {
+                Some(again) if self.is_same(upload, &named, &again).await? => again.part,
+                _ => named.part,
+            };
             wanted.attempt = part.entry.attempt;
             parts.push(part);
         }
         Ok(parts)
     }
+
+    /// Whether `again`, of the same length and checksum, is `named` once more.
+    async fn is_same(&self, upload: &OpenUpload, named: &Attempt, again: &Attempt) -> Result<bool, Error> {
+        if again.part.checksum.as_ref().is_some_and(|checksum| checksum.algorithm().is_collision_resistant()) {
+            return Ok(true);
+        }
+        let sender = self.sender(upload, &named.part, &named.name).await?;
+        Ok(sender.is_some() && sender == self.sender(upload, &again.part, &again.name).await?)
+    }
+}
+
+/// An attempt at a part.
+#[derive(Clone)]
+struct Attempt {
+    part: PartRecord,
+    /// What its marker is called.
+    name: String,
 }
 
 /// What there is of a part.
 #[derive(Default)]
 struct Attempts {
     /// The attempt that the client names.
-    named: Option<PartRecord>,
+    named: Option<Attempt>,
     /// The last one.
-    newest: Option<PartRecord>,
+    newest: Option<Attempt>,
 }
 
 impl Attempts {
-    fn take(&mut self, part: PartRecord, named: AttemptId) {
-        if part.entry.attempt == named {
-            self.named = Some(part.clone());
+    fn take(&mut self, attempt: Attempt, named: AttemptId) {
+        if attempt.part.entry.attempt == named {
+            self.named = Some(attempt.clone());
         }
-        if self.newest.as_ref().is_none_or(|newest| newest.written_ms < part.written_ms) {
-            self.newest = Some(part);
+        if self.newest.as_ref().is_none_or(|newest| newest.part.written_ms < attempt.part.written_ms) {
+            self.newest = Some(attempt);
         }
     }
 
-    /// The one that counts. A held part is there in every attempt.
-    fn one(self) -> Option<PartRecord> {
+    /// The one that the client names, and a later one that may be the same once more. A held part is there in every attempt.
+    fn named_and_again(self) -> Option<(Attempt, Option<Attempt>)> {
         let named = self.named?;
-        let same = |newest: &PartRecord| {
-            let checksums = named.checksum.is_some() && named.checksum == newest.checksum;
-            checksums && named.entry.length == newest.entry.length && !named.held
-        };
-        Some(self.newest.filter(same).unwrap_or(named))
+        let part = &named.part;
+        let again = self.newest.filter(|Attempt { part: newest, .. }| {
+            let other = newest.entry.attempt != part.entry.attempt && !part.held;
+            let checksums = part.checksum.is_some() && part.checksum == newest.checksum;
+            other && checksums && part.entry.length == newest.entry.length
+        });
+        Some((named, again))
     }
 }
 
@@ -149,11 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_sent_again_stand_for_the_first() {
+    fn what_was_sent_again_may_stand_for_the_first() {
         let counts = |records: &[PartRecord]| {
             let mut attempts = Attempts::default();
-            records.iter().for_each(|record| attempts.take(record.clone(), AttemptId::from_bytes([1; 16])));
-            attempts.one().map(|record| record.entry.attempt.as_bytes()[0])
+            for part in records.iter().cloned() {
+                attempts.take(Attempt { part, name: String::new() }, AttemptId::from_bytes([1; 16]));
+            }
+            attempts.named_and_again().map(|(named, again)| again.unwrap_or(named).part.entry.attempt.as_bytes()[0])
         };
         let first = attempt(1, 9, 5, 100);
         assert_eq!(counts(&[]), None);

@@ -255,7 +255,13 @@ fn destructions_and_backups_were_approved_as_what_they_are() {
     check("keys/records/destroy", "erase", true, true).expect_err("the first quorum is not the second");
     check("keys/others/erase", "erase", true, true).expect_err("another key");
     check("restore", "backup", false, true).expect_err("something else");
-    check("keys/records/restore", "restore-backup", true, false).expect("branch keys open by themselves or not at all");
+    check("keys/records/ledger-whole", "restore-backup", true, true).expect("two officers said that a ledger is whole");
+    check("keys/records/ledger-whole", "restore-backup", true, false).expect_err("nobody else can");
+    check("keys/others/ledger-whole", "restore-backup", true, true).expect_err("another key");
+    let mut taken_in = with(&trim(30, &rita), "action", "restore-backup");
+    let fields = taken_in.as_object_mut().expect("an object");
+    let _ = ["version", "proposal"].map(|field| fields.remove(field));
+    world.check(&[taken_in]).map(drop).expect("branch keys open by themselves or not at all");
 }
 
 #[test]
