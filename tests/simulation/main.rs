@@ -107,7 +107,12 @@ fn is_noticed(fault: Fault, words: &str) {
 
 #[test]
 fn a_record_in_the_clear_is_noticed() {
-    is_noticed(Fault::Plaintext, "in the clear");
+    is_noticed(Fault::Plaintext, "a record in the clear");
+}
+
+#[test]
+fn a_branch_key_in_the_clear_is_noticed() {
+    is_noticed(Fault::BareKey, "a branch key in the clear");
 }
 
 #[test]

@@ -35,6 +35,11 @@ impl Scan {
         keys.push(STANDARD.encode(key).into_bytes());
     }
 
+    /// The branch key that was given out last, in Base64.
+    pub(crate) fn newest(&self) -> Option<Vec<u8>> {
+        lock(&self.keys).last().cloned()
+    }
+
     /// Looks at bytes that one host sends to another. `before` is what came last, and is moved on.
     pub(crate) fn look(&self, [_, to]: [Host; 2], before: &mut Vec<u8>, bytes: &[u8]) {
         if to != self.storage {

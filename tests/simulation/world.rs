@@ -44,6 +44,8 @@ const LENGTHS: [usize; 8] = [0, 1, 90, 1_000, 5_000, 65_536, 65_537, 150_000];
 pub(crate) enum Fault {
     /// An application writes past the proxies.
     Plaintext,
+    /// An application writes a branch key past the proxies.
+    BareKey,
     /// A byte of an answer is another one.
     WrongByte,
     /// The storage server forgets what it acknowledged.
@@ -244,6 +246,11 @@ impl Application {
         let body = content(&key, value);
         if world.fault == Some(Fault::Plaintext) {
             self.bypass(world, &key, body.clone()).await;
+        }
+        if world.fault == Some(Fault::BareKey)
+            && let Some(secret) = world.scan.newest()
+        {
+            self.bypass(world, &key, secret.into()).await;
         }
         let answer = self.send(world, (Method::PUT, host, &key), body, None).await;
         if answer.is_some_and(|answer| answer.status == 200) {
