@@ -1,6 +1,7 @@
 """Puts the drill together: the world, the load, the faults, and what is looked at in the end."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -12,19 +13,20 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+import clients
 import endpoints
 import faults
-import load as loads
 import network
 import scan
 import target as targets
+import workload
 from proxies import Trusted
 from records import Records
 from servers import Process, clean_environment
+from workload import patiently
 from zones import PORTS, Zone
 
 PROBLEMS_MAX = 20
-PATIENCE_S = 60
 
 
 class World:
@@ -170,9 +172,8 @@ def carry_out(given, say):
 
 def _under_load(world, given, say):
     markers = Markers()
-    patiently(lambda: world.trusted.client(world.trusted.front_port).create_bucket(Bucket=loads.BUCKET))
-    (world.folder / "homes").mkdir()
-    load = loads.Load(world.trusted, Records(markers.secret), markers.named, given.seed, given.workers, world.folder / "homes")
+    patiently(lambda: world.trusted.client(world.trusted.front_port).create_bucket(Bucket=workload.BUCKET))
+    load = applications(world, markers, given)
     drill, begun = faults.Drill(world, load, say), time.monotonic()
     load.start()
     time.sleep(5 if given.short else 20)
@@ -193,21 +194,33 @@ def _under_load(world, given, say):
     return found
 
 
+def applications(world, markers, given):
+    """All of them at the host `clients`, and go by the load balancer."""
+    trusted, homes = world.trusted, world.folder / "homes"
+    homes.mkdir()
+    load = workload.Load(Records(markers.secret), markers.named, lambda: network.enter("clients"))
+    for number in range(given.workers):
+        load.threads.append(workload.Worker(load, [trusted.client(trusted.front_port)], number, random.Random(f"{given.seed}/{number}")))
+    target = workload.target_of(trusted, f"https://{trusted.front_host}:{trusted.front_port}")
+    for kind in (clients.Rclone, clients.S3cmd, clients.AwsCli):
+        (homes / kind.name).mkdir()
+        load.threads.append(workload.Program(load, kind(target, homes / kind.name), random.Random(f"{given.seed}/{kind.name}")))
+    return load
+
+
 def summary(load, drill, took, before):
     events = load.events
     failed = [event for event in events if event.error]
-    verbs = {verb: {"requests": len(of), "errors": sum(event.error is not None for event in of)}
-             for verb in sorted({event.verb for event in events}) for of in [[event for event in events if event.verb == verb]]}
     return {"seconds": round(took), "requests": len(events), "errors": len(failed), "error_rate": round(len(failed) / len(events), 5),
-            "kinds": faults.counted(event.error for event in failed), "verbs": verbs,
+            "kinds": workload.counted(event.error for event in failed), "verbs": workload.by_verb(events),
             "before the first fault": {"requests": before[0], "errors": before[1]}, "faults": drill.reports, "wrong": load.wrong[:PROBLEMS_MAX]}
 
 
 def examine(world, load, markers, say):
     """What is there in the end, what the logs say, and where which marker lies."""
-    lost, read = read_back(world, load)
+    lost, read = workload.read_back(world.trusted.client(world.trusted.front_port), load.records)
     say(f"{read} keys read back: {len(lost)} wrong or lost")
-    logs = audit(world)
+    logs = world.trusted.audited()
     # Past the proxies, through Singapore, as nobody should: what the search has to find.
     control = b"".join(markers.control.encode() + os.urandom(200) for _ in range(500))
     patiently(lambda: world.direct("singapore").put_object(Bucket="warm-up", Key="control", Body=control))
@@ -224,45 +237,6 @@ def examine(world, load, markers, say):
     found["searched"] = {name: sorted(words[text] for text in texts) for name, texts in searched.items()}
     for name, what in found["searched"].items():
         say(f"{name}: found {', '.join(what) or 'nothing'}")
-    return found
-
-
-def patiently(what, end=None):
-    """The faults are over: what fails now gets a minute to come right, or until `end`."""
-    end = end or time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return what()
-        except (ClientError, BotoCoreError) as error:
-            absent = isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500
-            if absent or time.monotonic() > end:
-                raise
-            time.sleep(1)
-
-
-def read_back(world, load):
-    """Every key that was ever written: what does not show what it may, and how many there are."""
-    s3, lost = world.trusted.client(world.trusted.front_port), []
-    known, end = load.records.all(), time.monotonic() + PATIENCE_S
-    for key, values in known.items():
-        try:
-            data = patiently(lambda key=key: s3.get_object(Bucket=loads.BUCKET, Key=key)["Body"].read(), end)
-        except (ClientError, BotoCoreError) as error:
-            if loads.kind_of(error) != "404 NoSuchKey":
-                lost.append(f"{key}: {loads.kind_of(error)}")
-                continue
-            data = None
-        if not load.records.fits(key, values, data):
-            lost.append(f"{key}: {'nothing' if data is None else f'{len(data)} bytes'}, where one of {values} belongs")
-    return lost, len(known)
-
-
-def audit(world):
-    """What `claviger audit verify` says of each log."""
-    found = {}
-    for folder, key in world.trusted.logs():
-        done = world.trusted.run("audit", "verify", "--log", folder, "--key", key)
-        found[folder.name] = {"exit code": done.returncode, "says": " ".join((done.stdout + done.stderr).split())[:400]}
     return found
 
 

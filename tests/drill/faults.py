@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 import network
+import workload
 
 # Without an error for so long, and with successes of both kinds, all is well again.
 QUIET_S = 5
@@ -76,7 +77,7 @@ class Drill:
         during = [event for event in seen if event.begun >= begun and event.ended <= struck and event.error is None]
         return {
             "fault": fault.name, "lasted_s": round(struck - begun, 1), "mending_s": round(mended - struck, 1), "requests": len(seen), "errors": len(failed),
-            "error_rate": round(len(failed) / len(seen), 4) if seen else None, "kinds": counted(event.error for event in failed),
+            "error_rate": round(len(failed) / len(seen), 4) if seen else None, "kinds": workload.counted(event.error for event in failed),
             "errors_until_s": round(max((event.ended for event in failed), default=begun) - begun, 1),
             "recovery_s": round(max(0.0, max((event.ended for event in failed), default=begun) - struck), 1), "recovered": recovered,
             "longest_s": round(max((event.ended - event.begun for event in seen), default=0), 1),
@@ -94,13 +95,6 @@ def gap(events, begun, ended, reads):
     times = sorted(event.ended for event in events if event.error is None and is_read(event) == reads)
     marks = [begun, *times, ended]
     return round(max(later - earlier for earlier, later in zip(marks, marks[1:])), 1)
-
-
-def counted(words):
-    found = {}
-    for word in words:
-        found[word] = found.get(word, 0) + 1
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 COLUMNS = (("fault", "fault", 26), ("lasted_s", "lasted", 7), ("requests", "requests", 9), ("errors", "errors", 7), ("recovery_s", "recovery", 9),

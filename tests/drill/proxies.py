@@ -109,10 +109,3 @@ class Trusted(Pair):
         else:
             os.kill(process.child.pid, signal.SIGTERM)
         process.child.wait(60)
-
-    def logs(self):
-        """Folder and key of each audit log: of the custodians' uses of keys, and of the proxies' accesses to records."""
-        custodians = [(self.dir / "custodian/audit", self.dir / "custodian/audit.vkey"),
-                      (self.dir / "custodian/audit-2", self.dir / "custodian/audit-2.vkey")]
-        accesses = [(self.dir / name, self.dir / "access-log.vkey") for name in ("access-log", "access-log-2")]
-        return custodians + accesses

@@ -108,6 +108,21 @@ class Pair(Deployment):
     def client(self, port):
         return impatient(f"https://{self.front_host}:{port}", self.credentials(), self.dir / "certs/ca.crt", read_timeout=30)
 
+    def logs(self):
+        """Folder and key of each audit log: of the custodians' uses of keys, and of the proxies' accesses to records."""
+        custodians = [(self.dir / "custodian/audit", self.dir / "custodian/audit.vkey"),
+                      (self.dir / "custodian/audit-2", self.dir / "custodian/audit-2.vkey")]
+        accesses = [(self.dir / name, self.dir / "access-log.vkey") for name in ("access-log", "access-log-2")]
+        return custodians + accesses
+
+    def audited(self):
+        """What `claviger audit verify` says of each log."""
+        found = {}
+        for folder, key in self.logs():
+            done = self.run("audit", "verify", "--log", folder, "--key", key)
+            found[folder.name] = {"exit code": done.returncode, "says": " ".join((done.stdout + done.stderr).split())[:400]}
+        return found
+
     def kill(self):
         for process in self.processes.values():
             process.kill()

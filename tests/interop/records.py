@@ -1,10 +1,19 @@
-"""What the applications wrote, and what a read may therefore show.
+"""What applications wrote, and what a read may therefore show.
 
 Each key has one writer, that does one thing after the other. A write that was not acknowledged may have happened or not, and may still
 happen: its key is left alone from then on, and may hold what was there or what was to be.
 """
 
 import threading
+from typing import NamedTuple
+
+
+class Value(NamedTuple):
+    """The contents that were first written under `origin`; a copy has them, too."""
+
+    origin: str
+    version: int
+    size: int
 
 
 class Records:
@@ -15,16 +24,16 @@ class Records:
         self.lock = threading.Lock()
         self.known = {}
 
-    def body(self, key, version, size):
+    def body(self, value):
         """Text with the marker all through it: a piece of it that is a hundred or so bytes long has it whole."""
-        line = f"{self.marker} {key} {version}|".encode()
-        return (line * (size // len(line) + 1))[:size]
+        line = f"{self.marker} {value.origin} {value.version}|".encode()
+        return (line * (value.size // len(line) + 1))[:value.size]
 
-    def begin(self, key, version, size=None):
-        """A write or, without a size, a deletion."""
+    def begin(self, key, value):
+        """A write or, with None, a deletion."""
         with self.lock:
             record = self.known.setdefault(key, Record())
-            record.values.append(None if size is None else (version, size))
+            record.values.append(value)
             record.open = True
 
     def acknowledge(self, key):
@@ -52,15 +61,14 @@ class Records:
         with self.lock:
             return {key: list(record.values[record.settled:]) for key, record in self.known.items()}
 
-    def fits(self, key, values, data, start=None):
+    def fits(self, values, data, start=None):
         """Whether `data` (None: there is nothing) is one of the values, or, with `start`, what one of them has from there on."""
         for value in values:
             if value is None or data is None:
                 if value is data:
                     return True
                 continue
-            version, size = value
-            whole = self.body(key, version, size)
+            whole = self.body(value)
             if (data == whole if start is None else whole[start:start + len(data)] == data and data):
                 return True
         return False

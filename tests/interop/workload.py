@@ -1,18 +1,17 @@
-"""Applications, at the host `clients`: boto3 in threads, which tries everything once, and the command-line clients with their own ways of trying again."""
+"""A mixed load: boto3 in threads, which tries everything once, and clients with their own ways of trying again. Every byte that is read is checked."""
 
-import random
 import threading
 import time
 from types import SimpleNamespace
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
-import clients
-import network
+from records import Value
 
 BUCKET = "records"
 PART = 5 << 20
 KEYS_MAX = 40
+PATIENCE_S = 60
 
 
 class Event(SimpleNamespace):
@@ -20,20 +19,11 @@ class Event(SimpleNamespace):
 
 
 class Load:
-    """All applications. What they saw is in `events`, what must never be in `wrong`."""
+    """All applications. What they saw is in `events`, what must never be in `wrong`. Each calls `enter` first."""
 
-    def __init__(self, trusted, records, named, seed, workers, folder):
-        self.named, self.records, self.stopped = named, records, threading.Event()
-        self.events, self.wrong = [], []
-        target = SimpleNamespace(url=f"https://{trusted.front_host}:{trusted.front_port}", ca=str(trusted.dir / "certs/ca.crt"), region="us-east-1")
-        target.access_key, target.secret_key = trusted.credentials()
-        target.exports = {"AWS_ENDPOINT_URL": target.url, "AWS_CA_BUNDLE": target.ca, "AWS_ACCESS_KEY_ID": target.access_key,
-                          "AWS_SECRET_ACCESS_KEY": target.secret_key, "AWS_DEFAULT_REGION": target.region}
-        self.threads = [Worker(self, trusted.client(trusted.front_port), number, random.Random(f"{seed}/{number}")) for number in range(workers)]
-        for kind in (clients.Rclone, clients.S3cmd, clients.AwsCli):
-            home = folder / kind.name
-            home.mkdir()
-            self.threads.append(Program(self, kind(target, home), random.Random(f"{seed}/{kind.name}")))
+    def __init__(self, records, named, enter=lambda: None):
+        self.named, self.records, self.enter, self.stopped = named, records, enter, threading.Event()
+        self.events, self.wrong, self.threads = [], [], []
 
     def start(self):
         for thread in self.threads:
@@ -52,6 +42,15 @@ class Load:
         self.wrong.append(text)
 
 
+def target_of(deployment, url, **more):
+    """What the clients of `clients` are told of an endpoint of the deployment."""
+    target = SimpleNamespace(url=url, ca=str(deployment.dir / "certs/ca.crt"), region="us-east-1", **more)
+    target.access_key, target.secret_key = deployment.credentials()
+    target.exports = {"AWS_ENDPOINT_URL": target.url, "AWS_CA_BUNDLE": target.ca, "AWS_ACCESS_KEY_ID": target.access_key,
+                      "AWS_SECRET_ACCESS_KEY": target.secret_key, "AWS_DEFAULT_REGION": target.region}
+    return target
+
+
 def kind_of(error):
     """One word for the report."""
     if isinstance(error, ClientError):
@@ -68,7 +67,7 @@ class Application(threading.Thread):
         self.prefix, self.number = f"{name}/{load.named}/", 0
 
     def run(self):
-        network.enter("clients")
+        self.load.enter()
         while not self.load.stopped.is_set():
             self.step()
 
@@ -82,22 +81,34 @@ class Application(threading.Thread):
     def count(self, verb, begun, error=None):
         self.load.count(self.name, verb, begun, error)
 
+    def failed(self, verb, begun, error, shown):
+        """Wrong bytes that the client found itself are wrong bytes."""
+        if isinstance(error, FlexibleChecksumError):
+            self.load.is_wrong(f"{self.name}: {verb}: {error}")
+        self.count(verb, begun, shown)
+
     def check(self, key, since, data, start=None):
         """Whether a read shows what it may."""
         values = self.records.allowed(key, since)
-        if not self.records.fits(key, values, data, start):
+        if not self.records.fits(values, data, start):
             found = "nothing" if data is None else f"{len(data)} bytes that begin with {bytes(data[:40])!r}"
             self.load.is_wrong(f"{self.name}: {key}: {found}, where one of {values} belongs")
 
 
 class Worker(Application):
-    """boto3: everything that applications do, in the proportions of the list below."""
+    """boto3: everything that applications do, in the proportions of the list below. Uploads have up to `parts_max` whole parts."""
 
     verbs = ("put",) * 7 + ("get",) * 7 + ("range",) * 3 + ("head",) * 2 + ("delete", "list", "multipart", "look around", "look around")
+    parts_max = 1
 
-    def __init__(self, load, s3, number, chance):
+    def __init__(self, load, clients, number, chance):
         super().__init__(load, f"boto3-{number}", chance)
-        self.s3 = s3
+        self.clients = clients
+
+    @property
+    def s3(self):
+        """Any of its ways."""
+        return self.random.choice(self.clients)
 
     def step(self):
         verb = self.random.choice(self.verbs)
@@ -107,7 +118,7 @@ class Worker(Application):
         try:
             getattr(self, verb.replace(" ", "_"))()
         except Exception as error:  # noqa: BLE001: what an application sees is what is counted
-            self.count(verb, begun, kind_of(error))
+            self.failed(verb, begun, error, kind_of(error))
         else:
             self.count(verb, begun)
         self.load.stopped.wait(self.random.uniform(0.1, 0.5))
@@ -124,22 +135,33 @@ class Worker(Application):
         return f"{self.prefix}{self.fresh():05}"
 
     def put(self):
-        key, version, size = self.to_write(), self.fresh(), self.size()
-        body = self.records.body(key, version, size)
-        self.records.begin(key, version, size)
-        self.s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata={"owner": self.records.marker}, ContentType=f"text/{self.records.marker}")
+        key = self.to_write()
+        value = Value(key, self.fresh(), self.size())
+        self.records.begin(key, value)
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=self.records.body(value), Metadata={"owner": self.records.marker},
+                           ContentType=f"text/{self.records.marker}")
         self.records.acknowledge(key)
 
     def multipart(self):
-        key, version, size = self.to_write(), self.fresh(), PART + self.random.randrange(1, 2_000_000)
-        body = self.records.body(key, version, size)
-        self.records.begin(key, version, size)
+        key = self.to_write()
+        value = Value(key, self.fresh(), PART * self.random.randint(1, self.parts_max) + self.random.randrange(1, 2_000_000))
+        body = self.records.body(value)
+        self.records.begin(key, value)
         where = {"Bucket": BUCKET, "Key": key}
         where["UploadId"] = self.s3.create_multipart_upload(**where, Metadata={"owner": self.records.marker})["UploadId"]
-        pieces = (body[:PART], body[PART:])
+        pieces = [body[start:start + PART] for start in range(0, len(body), PART)]
         parts = [{"PartNumber": number, "ETag": self.s3.upload_part(**where, PartNumber=number, Body=piece)["ETag"]}
                  for number, piece in enumerate(pieces, 1)]
         self.s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+        self.records.acknowledge(key)
+
+    def copy(self):
+        source, key = self.pick(), self.to_write()
+        values = self.records.allowed(source) if source else [None]
+        if values[0] is None or source == key:
+            return
+        self.records.begin(key, values[0])
+        self.s3.copy_object(Bucket=BUCKET, Key=key, CopySource={"Bucket": BUCKET, "Key": source})
         self.records.acknowledge(key)
 
     def delete(self):
@@ -173,10 +195,10 @@ class Worker(Application):
     def range(self):
         key = self.pick()
         values = self.records.allowed(key) if key else [None]
-        if values[0] is None or values[0][1] < 2:
+        if values[0] is None or values[0].size < 2:
             return
-        start = self.random.randrange(values[0][1])
-        end = min(start + self.random.randrange(1, 100_000), values[0][1]) - 1
+        start = self.random.randrange(values[0].size)
+        end = min(start + self.random.randrange(1, 100_000), values[0].size) - 1
         got = self.s3.get_object(Bucket=BUCKET, Key=key, Range=f"bytes={start}-{end}")["Body"].read()
         if len(got) != end - start + 1:
             self.load.is_wrong(f"{self.name}: {key}: {len(got)} bytes of a range of {end - start + 1}")
@@ -188,8 +210,8 @@ class Worker(Application):
         if values[0] is None:
             return
         got = self.s3.head_object(Bucket=BUCKET, Key=key)
-        if got["ContentLength"] != values[0][1]:
-            self.load.is_wrong(f"{self.name}: {key}: HEAD says {got['ContentLength']} bytes of {values[0][1]}")
+        if got["ContentLength"] != values[0].size:
+            self.load.is_wrong(f"{self.name}: {key}: HEAD says {got['ContentLength']} bytes of {values[0].size}")
 
     def list(self):
         """All of its own keys that are there for sure, none that is not, and the plaintext's sizes."""
@@ -197,7 +219,7 @@ class Worker(Application):
             Bucket=BUCKET, Prefix=self.prefix, PaginationConfig={"PageSize": 15}) for entry in page.get("Contents", [])}
         for key, values in self.records.all().items():
             if key.startswith(self.prefix):
-                sizes = [None if value is None else value[1] for value in values]
+                sizes = [None if value is None else value.size for value in values]
                 if found.pop(key, None) not in sizes:
                     self.load.is_wrong(f"{self.name}: the list has another size of {key} than one of {sizes}")
         if found:
@@ -205,31 +227,77 @@ class Worker(Application):
 
 
 class Program(Application):
-    """A command-line client, run anew for each transfer."""
+    """A client of `clients`, which tries again by itself; a command-line client is run anew for each transfer."""
 
     def __init__(self, load, client, chance):
         super().__init__(load, client.name, chance)
         self.client = client
 
     def step(self):
-        # It tries again by itself, and an attempt that it gave up may be carried out late: so it writes nothing twice.
-        key, version, size = f"{self.prefix}{self.fresh():05}", 1, 1 + self.size()
-        body = self.records.body(key, version, size)
-        self.attempt("put", lambda: self.write(key, version, body))
+        # An attempt that it gave up may be carried out late: so it writes nothing twice.
+        key = f"{self.prefix}{self.fresh():05}"
+        value = Value(key, 1, 1 + self.size())
+        self.attempt("put", lambda: self.write(key, value))
         if key in self.records.usable(key):
             self.attempt("get", lambda: self.check(key, self.records.settled(key), self.client.get(BUCKET, key)))
         self.load.stopped.wait(self.random.uniform(1, 3))
 
-    def write(self, key, version, body):
-        self.records.begin(key, version, len(body))
-        self.client.put(BUCKET, key, body)
+    def write(self, key, value):
+        self.records.begin(key, value)
+        self.client.put(BUCKET, key, self.records.body(value))
         self.records.acknowledge(key)
 
     def attempt(self, verb, what):
         begun = time.monotonic()
         try:
             what()
-        except Exception:  # noqa: BLE001: the client gave up, with whatever message
-            self.count(verb, begun, f"{self.name} gave up")
+        except Exception as error:  # noqa: BLE001: the client gave up, with whatever message
+            self.failed(verb, begun, error, f"{self.name} gave up")
         else:
             self.count(verb, begun)
+
+
+def by_verb(events):
+    """How many requests of each kind there were, and how many of them failed."""
+    found = {verb: {"requests": 0, "errors": 0} for verb in sorted({event.verb for event in events})}
+    for event in events:
+        found[event.verb]["requests"] += 1
+        found[event.verb]["errors"] += event.error is not None
+    return found
+
+
+def counted(words):
+    """How often each is there, the commonest first."""
+    found = {}
+    for word in words:
+        found[word] = found.get(word, 0) + 1
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def patiently(what, end=None):
+    """The faults are over: what fails now gets a minute to come right, or until `end`."""
+    end = end or time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return what()
+        except (ClientError, BotoCoreError) as error:
+            absent = isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500
+            if absent or time.monotonic() > end:
+                raise
+            time.sleep(1)
+
+
+def read_back(s3, records):
+    """Every key that was ever written: what does not show what it may, and how many there are."""
+    lost, known, end = [], records.all(), time.monotonic() + PATIENCE_S
+    for key, values in known.items():
+        try:
+            data = patiently(lambda key=key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read(), end)
+        except (ClientError, BotoCoreError) as error:
+            if kind_of(error) != "404 NoSuchKey":
+                lost.append(f"{key}: {kind_of(error)}")
+                continue
+            data = None
+        if not records.fits(values, data):
+            lost.append(f"{key}: {'nothing' if data is None else f'{len(data)} bytes'}, where one of {values} belongs")
+    return lost, len(known)
