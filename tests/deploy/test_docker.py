@@ -24,7 +24,7 @@ def cargo_finds_its_targets(paths, folder):
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).symlink_to(ROOT / path)
-    return run("cargo", "metadata", "--no-deps", "--offline", "--format-version", "1", cwd=folder).returncode == 0
+    return run("cargo", "metadata", "--locked", "--offline", "--format-version", "1", cwd=folder).returncode == 0
 
 
 def test_what_the_images_copy_is_there_and_passes_dockerignore(tmp_path):
