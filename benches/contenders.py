@@ -178,7 +178,7 @@ class Contenders:
         return self.plain(name, port, self.start("haproxy", [servers.tool("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")], folder))
 
     def claviger(self, name):
-        """As `claviger init` writes it, but for more connections; without its access log, as the others have none."""
+        """As `claviger init` writes it, but for more connections; without its access log and its line for each request, as the others have none."""
         self.deployment = deployment = Deployment(self.sub("claviger"), (self.server.url, *self.credentials))
         text = (deployment.dir / "proxy.toml").read_text()
         text = re.sub(r"(?ms)^\[audit\]\n.*?^required = true\n", "", text)
@@ -187,7 +187,7 @@ class Contenders:
         (deployment.dir / "proxy.toml").write_text(text)
         deployment.start_custodian()
         deployment.must("key", "create", "records")
-        deployment.start_proxy()
+        deployment.start_proxy("warn,claviger::cli=info")
         self.started += [deployment.custodian, deployment.proxy]
         return Contender(name, f"https://localhost:{deployment.proxy_port}", ENCRYPTED, deployment.credentials(), deployment.dir / "certs/ca.crt",
                          deployment.proxy)

@@ -81,9 +81,9 @@ class Deployment:
         for share in self.shares[:2]:
             self.must("unseal", stdin=share.read_text())
 
-    def start_proxy(self):
+    def start_proxy(self, log="info"):
         command = [self.binary, "proxy", "--config", self.dir / "proxy.toml"]
-        self.proxy = Process("proxy", command, self.home, clean_environment(self.home, CLAVIGER_LOG="info"))
+        self.proxy = Process("proxy", command, self.home, clean_environment(self.home, CLAVIGER_LOG=log))
         self.proxy.wait_until(lambda: "the proxy serves" in self.proxy.log_tail(), "line that says it serves")
         return self.client(self.proxy_port)
 
