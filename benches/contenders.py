@@ -233,5 +233,6 @@ class Contenders:
 
     def stop(self):
         for process in reversed(self.started):
-            process.kill()
+            # nginx ends its workers itself.
+            process.terminate() if process.name == "nginx" else process.kill()
         self.server.stop()
