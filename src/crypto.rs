@@ -2,7 +2,10 @@
 //!
 //! AES-256-GCM and AES-128-GCM (NIST SP 800-38D), ChaCha20-Poly1305 (RFC 8439), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104),
 //! SHA-2 and SHA-1 (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018), Ed25519 (RFC 8032), ECDSA P-256 with SHA-256 (FIPS 186-4).
+//!
+//! **Invariant:** what is made of a secret key leaves no copy of it on the stack: the library zeroizes nothing, and a stack is never freed.
 
+use std::hint::black_box;
 use std::num::NonZeroU32;
 
 use ring::rand::SecureRandom as _;
@@ -67,8 +70,33 @@ pub fn random_secret<const N: usize>() -> Result<Secret<N>, RandomFailed> {
     Secret::try_fill(|bytes| random_fill(bytes))
 }
 
+/// Bytes of the stack that are overwritten after something was done with a secret: more than the library's frames take, in a build
+/// without optimization too. `tests/interop/test_key_memory.py` would find what is left.
+const SCRUBBED: usize = 16 << 10;
+
+/// Runs `work` and overwrites what it left on the stack. What it gives back has its secrets on the heap.
+pub(crate) fn scrubbing_stack<T>(work: impl FnOnce() -> T) -> T {
+    let done = apart(work);
+    scrub();
+    done
+}
+
+/// Its frame, and those of all that it calls, lie where [`scrub`]'s will.
+#[inline(never)]
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+#[inline(never)]
+fn scrub() {
+    let mut overwritten = [0u8; SCRUBBED];
+    black_box(&mut overwritten);
+}
+
 /// An expanded key of an AEAD: AES-256-GCM unless it says otherwise.
-pub struct AeadKey(aead::LessSafeKey);
+///
+/// On the heap, so that none of it stays behind where it is moved; the program's allocator zeroizes it.
+pub struct AeadKey(Box<aead::LessSafeKey>);
 
 impl AeadKey {
     /// Expands `key` for AES-256-GCM.
@@ -87,8 +115,10 @@ impl AeadKey {
     }
 
     fn expand(algorithm: &'static aead::Algorithm, key: &[u8]) -> Self {
-        let key = aead::UnboundKey::new(algorithm, key).expect("the callers' types have the algorithm's key length");
-        Self(aead::LessSafeKey::new(key))
+        scrubbing_stack(|| {
+            let key = aead::UnboundKey::new(algorithm, key);
+            Self(Box::new(aead::LessSafeKey::new(key.expect("the callers' types have the algorithm's key length"))))
+        })
     }
 
     /// Encrypts `buffer` in place and returns the tag. The caller never uses a nonce twice under one key.
@@ -154,27 +184,42 @@ impl hkdf::KeyType for OutputLength {
 
 /// `HKDF-SHA256[salt, info](ikm)` (RFC 5869), as a secret of `N` bytes; an empty `salt` is the RFC's "not provided".
 pub fn hkdf_sha256<const N: usize>(salt: &[u8], ikm: &[u8], info: &[u8]) -> Secret<N> {
-    let derived = Secret::try_fill(|out| {
+    let derive = |out: &mut [u8; N]| {
         hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
             .extract(ikm)
             .expand(&[info], OutputLength(N))
             .and_then(|okm| okm.fill(out))
             .map_err(|_| InvalidSecret::Zero)
-    });
+    };
+    let derived = scrubbing_stack(|| Secret::try_fill(derive));
     derived.expect("HKDF-SHA256 gives up to 8,160 bytes, and not zeros")
 }
 
 /// HMAC-SHA256 of `message` under `key`.
 pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    let tag = scrubbing_stack(|| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message));
     tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}
+
+/// As [`hmac_sha256`], where the result is a key itself.
+pub fn hmac_sha256_key(key: &[u8], message: &[u8]) -> Secret<32> {
+    let derived = scrubbing_stack(|| {
+        Secret::try_fill(|out| {
+            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+            out.copy_from_slice(tag.as_ref());
+            Ok::<(), InvalidSecret>(())
+        })
+    });
+    derived.expect("an HMAC-SHA256 is not zeros")
 }
 
 /// A key from a passphrase: PBKDF2-HMAC-SHA256 (RFC 8018).
 pub fn pbkdf2_sha256(passphrase: &[u8], salt: &[u8], iterations: NonZeroU32) -> Secret<32> {
-    let derived = Secret::try_fill(|out| {
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, passphrase, out);
-        Ok::<(), InvalidSecret>(())
+    let derived = scrubbing_stack(|| {
+        Secret::try_fill(|out| {
+            pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, passphrase, out);
+            Ok::<(), InvalidSecret>(())
+        })
     });
     derived.expect("PBKDF2 does not give zeros")
 }
@@ -195,7 +240,8 @@ pub struct SigningKey {
 impl SigningKey {
     /// The key of `seed`: the 32 bytes that RFC 8032 calls the private key.
     pub fn from_seed(seed: Secret<32>) -> Self {
-        let public = expand(&seed).public_key().as_ref().try_into().expect("Ed25519 public keys have 32 bytes");
+        let public = scrubbing_stack(|| expand(&seed).public_key().as_ref().try_into());
+        let public = public.expect("Ed25519 public keys have 32 bytes");
         Self { seed, public }
     }
 
@@ -224,7 +270,7 @@ fn expand(seed: &Secret<32>) -> signature::Ed25519KeyPair {
 
 /// The signature of `message`; deterministic, as RFC 8032 has it.
 pub fn ed25519_sign(key: &SigningKey, message: &[u8]) -> [u8; ED25519_SIGNATURE_LEN] {
-    let signature = expand(&key.seed).sign(message);
+    let signature = scrubbing_stack(|| expand(&key.seed).sign(message));
     signature.as_ref().try_into().expect("Ed25519 signatures have 64 bytes")
 }
 
@@ -365,7 +411,7 @@ impl Digest {
     }
 }
 
-/// SHA-256 of `bytes`.
+/// SHA-256 of `bytes`. The library leaves its last block on the stack: a secret is hashed within [`scrubbing_stack`].
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::checksum::{Algorithm, Hasher};
 use super::error::Code;
+use crate::crypto::{constant_time_eq, scrubbing_stack};
 use crate::secret::Secret;
 
 /// Headers of the key for what the request reads or writes.
@@ -115,10 +116,13 @@ fn take(headers: &mut HeaderMap, names: [&'static str; 3]) -> Result<Option<Cust
     }
     let key = Zeroizing::new(STANDARD.decode(key.as_bytes()).map_err(|_| CustomerKeyError::Key)?);
     let secret = Secret::from_slice(&key).map_err(|_| CustomerKeyError::Key)?;
-    let mut hasher = Hasher::new(Algorithm::Md5);
-    hasher.update(&key);
-    let expected = hasher.finish().to_base64();
-    if md5.as_bytes() != expected.as_bytes() {
+    // The hasher keeps the last block of what it was given.
+    let expected = scrubbing_stack(|| {
+        let mut hasher = Hasher::new(Algorithm::Md5);
+        hasher.update(&key);
+        hasher.finish().to_base64()
+    });
+    if !constant_time_eq(md5.as_bytes(), expected.as_bytes()) {
         return Err(CustomerKeyError::Md5);
     }
     Ok(Some(CustomerKey { key: secret, md5: expected }))

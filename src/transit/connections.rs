@@ -1,5 +1,6 @@
 //! The HTTP client, made anew when a certificate or CA file changes: certificates are replaced while a proxy runs.
 //!
+//! **Invariant:** what a watch is held open on carried no key before: its buffers would keep that one as long as it lasts.
 //! **Invariant:** after a change no further request goes out under the old certificate, over kept connections neither, nor under one
 //! whose time is over. Files that do not do change nothing.
 
@@ -21,6 +22,9 @@ use super::settings::{SettingsError, TransitSettings};
 /// The files are looked at at most this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a connection is kept that nobody uses: its buffers still hold the last answer, which may have a key in it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) type Client = HttpClient<Full<Bytes>>;
 
 /// See the module.
@@ -30,8 +34,14 @@ pub(super) struct Connections {
     state: Mutex<State>,
 }
 
+#[derive(Clone)]
+struct Clients {
+    answering: Client,
+    watching: Client,
+}
+
 struct State {
-    client: Client,
+    clients: Clients,
     /// When our certificate is no longer valid.
     ends: Option<OffsetDateTime>,
     /// How often the client was made anew.
@@ -46,10 +56,12 @@ fn stamps(tls: &ClientTls) -> Vec<Stamp> {
     identity.chain(&tls.ca_file).map(|path| Stamp::of(path)).collect()
 }
 
-fn client(tls: &ClientTls, settings: &ClientSettings) -> Result<(Client, Option<OffsetDateTime>), TlsError> {
+fn clients(tls: &ClientTls, settings: &ClientSettings) -> Result<(Clients, Option<OffsetDateTime>), TlsError> {
     let own = tls.identity.as_ref().map(own_certificate).transpose()?;
     let ends = own.and_then(|certificate| Lifetime::of(&certificate)).map(|lifetime| lifetime.ends);
-    Ok((HttpClient::new(client_config(tls)?, settings), ends))
+    let config = client_config(tls)?;
+    let (answering, watching) = (HttpClient::new(config.clone(), settings), HttpClient::new(config, settings));
+    Ok((Clients { answering, watching }, ends))
 }
 
 impl Connections {
@@ -57,9 +69,10 @@ impl Connections {
         let tls = settings.tls.clone();
         // What limits a whole call is the caller's deadline; the pause within a body matters to the watch alone.
         let (connect_timeout, network) = (settings.deadline, settings.network.clone());
-        let settings = ClientSettings { connect_timeout, network, ..ClientSettings::default() };
-        let (files, (client, ends)) = (stamps(&tls), client(&tls, &settings)?);
-        let state = State { client, ends, generation: 0, files, looked: Instant::now(), failing: false };
+        let pool_idle_timeout = IDLE_TIMEOUT;
+        let settings = ClientSettings { connect_timeout, network, pool_idle_timeout, ..ClientSettings::default() };
+        let (files, (clients, ends)) = (stamps(&tls), clients(&tls, &settings)?);
+        let state = State { clients, ends, generation: 0, files, looked: Instant::now(), failing: false };
         Ok(Self { tls, settings, state: Mutex::new(state) })
     }
 
@@ -68,15 +81,27 @@ impl Connections {
         &self.tls
     }
 
-    /// The client of the moment.
+    /// The client of the moment, for calls that are answered at once.
     ///
     /// # Errors
     /// [`TransitError::CertificateEnded`]: the custodian would take it for a stranger, and its refusal be taken for one of our client.
     pub(super) fn current(&self) -> Result<Client, TransitError> {
+        self.clients().map(|clients| clients.answering)
+    }
+
+    /// As [`Connections::current`], for answers that do not end.
+    ///
+    /// # Errors
+    /// [`TransitError::CertificateEnded`].
+    pub(super) fn watching(&self) -> Result<Client, TransitError> {
+        self.clients().map(|clients| clients.watching)
+    }
+
+    fn clients(&self) -> Result<Clients, TransitError> {
         let state = self.looked();
         match state.ends {
             Some(ended) if ended < OffsetDateTime::now_utc() => Err(TransitError::CertificateEnded { ended }),
-            _ => Ok(state.client.clone()),
+            _ => Ok(state.clients.clone()),
         }
     }
 
@@ -100,10 +125,10 @@ impl Connections {
         if files == state.files {
             return;
         }
-        match client(&self.tls, &self.settings) {
-            Ok((client, ends)) => {
+        match clients(&self.tls, &self.settings) {
+            Ok((clients, ends)) => {
                 tracing::info!("the certificates for the custodian have changed and are used from now on");
-                *state = State { client, ends, generation: state.generation + 1, files, failing: false, ..*state };
+                *state = State { clients, ends, generation: state.generation + 1, files, failing: false, ..*state };
             }
             // Certificate and key are written one after the other, so that this may pass.
             Err(error) if !std::mem::replace(&mut state.failing, true) => {

@@ -132,7 +132,8 @@ impl Exchange {
         call: &Call<'_>,
         limit: Duration,
     ) -> Result<ResponseBody, Failed> {
-        let (head, body) = self.respond(address, call, limit).await?.into_parts();
+        let client = self.connections.watching();
+        let (head, body) = respond(client, address, call, limit).await?.into_parts();
         if head.status == StatusCode::OK {
             return Ok(body);
         }
@@ -157,8 +158,8 @@ impl Exchange {
         call: &Call<'_>,
         limit: Duration,
     ) -> Result<Zeroizing<Vec<u8>>, Failed> {
-        let response = self.respond(address, call, limit).await?;
-        let (head, body) = response.into_parts();
+        let client = self.connections.current();
+        let (head, body) = respond(client, address, call, limit).await?.into_parts();
         if head.status != StatusCode::OK {
             if call.ours_alone && is_not_ours(&head) {
                 return Err(Failed::settled(TransitError::NoLedger.malformed()));
@@ -177,22 +178,22 @@ impl Exchange {
             }
         })
     }
+}
 
-    /// A kept connection may be closed just when it is used again; then once more on a fresh one. Each call may be repeated:
-    /// at worst an unused branch key or token was made.
-    async fn respond(
-        &self,
-        address: &Address,
-        call: &Call<'_>,
-        limit: Duration,
-    ) -> Result<Response<ResponseBody>, Failed> {
-        let client: Client = self.connections.current().map_err(|error| Failed::elsewhere(error.unreachable()))?;
-        let settled = match attempt(&client, address, call, limit).await {
-            Err(ClientError::Closed(_) | ClientError::Unsent(_)) => attempt(&client, address, call, limit).await,
-            settled => settled,
-        };
-        settled.map_err(as_failed)
-    }
+/// A kept connection may be closed just when it is used again; then once more on a fresh one. Each call may be repeated:
+/// at worst an unused branch key or token was made.
+async fn respond(
+    client: Result<Client, TransitError>,
+    address: &Address,
+    call: &Call<'_>,
+    limit: Duration,
+) -> Result<Response<ResponseBody>, Failed> {
+    let client = client.map_err(|error| Failed::elsewhere(error.unreachable()))?;
+    let settled = match attempt(&client, address, call, limit).await {
+        Err(ClientError::Closed(_) | ClientError::Unsent(_)) => attempt(&client, address, call, limit).await,
+        settled => settled,
+    };
+    settled.map_err(as_failed)
 }
 
 async fn attempt(

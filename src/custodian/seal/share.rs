@@ -100,6 +100,10 @@ impl Share {
     /// # Errors
     /// [`ShareError`].
     pub fn parse(text: &str) -> Result<Self, ShareError> {
+        crypto::scrubbing_stack(|| Self::read(text))
+    }
+
+    fn read(text: &str) -> Result<Self, ShareError> {
         let text = text.trim_ascii();
         if text.len() != SHARE_TEXT_LEN {
             return Err(ShareError::Malformed);
@@ -113,7 +117,7 @@ impl Share {
         if bytes[0] != VERSION {
             return Err(ShareError::Version);
         }
-        if crypto::sha256(body)[..CHECKSUM_LEN] != *checksum {
+        if !crypto::constant_time_eq(&crypto::sha256(body)[..CHECKSUM_LEN], checksum) {
             return Err(ShareError::Checksum);
         }
         let seal = SealId(body[1..17].try_into().expect("16 bytes"));
@@ -124,6 +128,10 @@ impl Share {
 
     /// The text form, for the one who is to keep it.
     pub fn to_text(&self) -> SecretBytes {
+        crypto::scrubbing_stack(|| self.write())
+    }
+
+    fn write(&self) -> SecretBytes {
         let mut bytes = Zeroizing::new([0; SHARE_LEN]);
         bytes[0] = VERSION;
         bytes[1..17].copy_from_slice(self.seal.as_bytes());
@@ -182,7 +190,8 @@ pub(in crate::custodian) fn split(
     secret: &Secret<32>,
 ) -> Result<Vec<Share>, UnsealError> {
     let mut generator = Generator { failed: false };
-    let points = Gf256::split_bytes(threshold.into(), count.into(), secret.expose(), &mut generator);
+    let points =
+        crypto::scrubbing_stack(|| Gf256::split_bytes(threshold.into(), count.into(), secret.expose(), &mut generator));
     let points: Vec<Zeroizing<Vec<u8>>> =
         points.map_err(|_| UnsealError::Threshold)?.into_iter().map(Zeroizing::new).collect();
     if generator.failed {
@@ -205,7 +214,7 @@ pub(in crate::custodian) fn combine(shares: &[Share]) -> Option<Secret<32>> {
         point.extend_from_slice(share.value.expose());
         points.push(point);
     }
-    let combined = Gf256::combine_bytes(&points).map(Zeroizing::new);
+    let combined = crypto::scrubbing_stack(|| Gf256::combine_bytes(&points).map(Zeroizing::new));
     points.iter_mut().for_each(|point| point.zeroize());
     Secret::from_slice(&combined.ok()?).ok()
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::encoding::hex;
 use super::{SERVICE, TERMINATOR, Timestamp};
-use crate::crypto::{constant_time_eq, hmac_sha256, sha256};
+use crate::crypto::{constant_time_eq, hmac_sha256, hmac_sha256_key, sha256};
 use crate::secret::{Secret, SecretBytes};
 
 /// SHA-256 of nothing, in hex: a constant line of each chunk's string to sign.
@@ -30,11 +30,10 @@ impl Scope {
         let mut start = Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
         start.extend_from_slice(b"AWS4");
         start.extend_from_slice(secret.expose());
-        let date = Zeroizing::new(hmac_sha256(&start, self.date.as_bytes()));
-        let region = Zeroizing::new(hmac_sha256(date.as_slice(), self.region.as_bytes()));
-        let service = Zeroizing::new(hmac_sha256(region.as_slice(), SERVICE.as_bytes()));
-        let key = Zeroizing::new(hmac_sha256(service.as_slice(), TERMINATOR.as_bytes()));
-        Secret::from_slice(key.as_slice()).expect("an HMAC-SHA256 has 32 bytes, and they are not zeros")
+        let date = hmac_sha256_key(&start, self.date.as_bytes());
+        let region = hmac_sha256_key(date.expose(), self.region.as_bytes());
+        let service = hmac_sha256_key(region.expose(), SERVICE.as_bytes());
+        hmac_sha256_key(service.expose(), TERMINATOR.as_bytes())
     }
 }
 
