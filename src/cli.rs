@@ -45,19 +45,26 @@ mod wiring;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use self::custodian_client::Gated;
 use crate::config::{self, Config, Problems};
+use crate::crypto;
 use crate::custodian::approval::Verb;
 use crate::telemetry;
+
+/// For `--version`: also what does the cryptography.
+static LONG_VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), crypto::LIBRARY));
 
 #[derive(Parser)]
 #[command(
     name = "claviger",
     version,
+    long_version = LONG_VERSION.as_str(),
     about = "An encrypting S3 storage proxy with key custody",
     disable_help_subcommand = true
 )]
@@ -199,7 +206,15 @@ struct Bad;
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
-    let done = match CommandLine::parse().command {
+    let command = CommandLine::parse().command;
+    match crypto::check_mode().map_err(anyhow::Error::from).and_then(|()| run(command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Certificate(arguments) => certificate::run(&arguments),
@@ -228,10 +243,6 @@ pub fn main() -> ExitCode {
         Command::Revoke(arguments) => revoke::run(&arguments),
         Command::Reinstate(arguments) => revoke::reinstate(&arguments),
         Command::Revocations(arguments) => revoke::list(&arguments),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
     }
 }
 
@@ -288,5 +299,18 @@ async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
     match hangup {
         Some(hangup) => drop(hangup.recv().await),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_long_version_names_the_cryptographic_library() {
+        let long = CommandLine::command().render_long_version();
+        assert_eq!(long, format!("claviger {} ({})\n", env!("CARGO_PKG_VERSION"), crypto::LIBRARY));
     }
 }

@@ -3,16 +3,37 @@
 //! AES-256-GCM and AES-128-GCM (NIST SP 800-38D), ChaCha20-Poly1305 (RFC 8439), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104),
 //! SHA-2 and SHA-1 (FIPS 180-4), PBKDF2-HMAC-SHA256 (RFC 8018), Ed25519 (RFC 8032), ECDSA P-256 with SHA-256 (FIPS 186-4).
 //!
+//! The library is ring; with the feature `aws-lc` it is AWS-LC, and with `fips` that one's module for FIPS 140.
+//!
+//! **Invariant:** with `fips`, nothing is sealed under a nonce that the module did not draw itself, nor with an algorithm that FIPS 140
+//! does not approve of: such code is not compiled.
+//!
 //! **Invariant:** what is made of a secret key leaves no copy of it on the stack: the library zeroizes nothing, and a stack is never freed.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
 
-use ring::rand::SecureRandom as _;
-use ring::signature::{self, KeyPair as _};
-use ring::{aead, digest, hkdf, hmac, pbkdf2, rand};
+use zeroize::Zeroize as _;
+
+#[cfg(feature = "aws-lc")]
+use aws_lc_rs as library;
+#[cfg(not(feature = "aws-lc"))]
+use ring as library;
+
+use library::rand::SecureRandom as _;
+use library::signature::{self, KeyPair as _};
+use library::{aead, digest, hkdf, hmac, pbkdf2, rand};
 
 use crate::secret::{InvalidSecret, Secret};
+
+/// The library behind all of this and behind TLS.
+pub const LIBRARY: &str = if cfg!(feature = "fips") {
+    "AWS-LC, FIPS module"
+} else if cfg!(feature = "aws-lc") {
+    "AWS-LC"
+} else {
+    "ring"
+};
 
 /// Bytes of a nonce of any [`AeadKey`].
 pub const NONCE_LEN: usize = 12;
@@ -28,9 +49,9 @@ const GCM_LIMIT: u64 = (1 << 36) - 32;
 #[error("not authentic")]
 pub struct NotAuthentic;
 
-/// The operating system's random generator failed. Nothing can be done safely without it.
+/// The random generator failed. Nothing can be done safely without it.
 #[derive(Debug, thiserror::Error)]
-#[error("the operating system's random number generator failed")]
+#[error("the random number generator failed")]
 pub struct RandomFailed;
 
 impl From<InvalidSecret> for RandomFailed {
@@ -40,7 +61,27 @@ impl From<InvalidSecret> for RandomFailed {
     }
 }
 
-/// Fills `bytes` from the operating system's generator.
+/// A build for FIPS 140 has no module that works as FIPS 140 wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the cryptographic module is not in FIPS mode, and this build does not work in another")]
+pub struct NotInFipsMode;
+
+/// Whether the library is in the mode that the program was built for. To be asked before anything else is done.
+///
+/// # Errors
+/// [`NotInFipsMode`], of a build with the feature `fips` alone.
+pub fn check_mode() -> Result<(), NotInFipsMode> {
+    #[cfg(feature = "fips")]
+    library::try_fips_mode().map_err(|_| NotInFipsMode)?;
+    Ok(())
+}
+
+/// FIPS 140 does not approve of the algorithm, and this build does nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("ChaCha20-Poly1305 is not approved for FIPS 140, and this build uses nothing that is not")]
+pub struct NotApproved;
+
+/// Fills `bytes` from the library's generator: with ring the operating system's, with AWS-LC its own (CTR_DRBG, SP 800-90A).
 ///
 /// # Errors
 /// [`RandomFailed`].
@@ -93,10 +134,20 @@ fn scrub() {
     black_box(&mut overwritten);
 }
 
+/// Nonce and tag of what was sealed in place.
+pub type Sealed = ([u8; NONCE_LEN], [u8; TAG_LEN]);
+
 /// An expanded key of an AEAD: AES-256-GCM unless it says otherwise.
 ///
 /// On the heap, so that none of it stays behind where it is moved; the program's allocator zeroizes it.
-pub struct AeadKey(Box<aead::LessSafeKey>);
+pub struct AeadKey {
+    /// Draws its nonces within the module: what FIPS 140 asks of AES-GCM (implementation guidance C.H, technique 2).
+    #[cfg(feature = "fips")]
+    drawing: Box<aead::RandomizedNonceKey>,
+    /// Takes the nonces that it is given.
+    #[cfg(any(test, not(feature = "fips")))]
+    chosen: Box<aead::LessSafeKey>,
+}
 
 impl AeadKey {
     /// Expands `key` for AES-256-GCM.
@@ -110,25 +161,77 @@ impl AeadKey {
     }
 
     /// Expands `key` for ChaCha20-Poly1305.
-    pub fn chacha20_poly1305(key: &Secret<32>) -> Self {
-        Self::expand(&aead::CHACHA20_POLY1305, key.expose())
+    ///
+    /// # Errors
+    /// [`NotApproved`], of a build with the feature `fips` and always then.
+    #[cfg(not(feature = "fips"))]
+    pub fn chacha20_poly1305(key: &Secret<32>) -> Result<Self, NotApproved> {
+        Ok(Self::expand(&aead::CHACHA20_POLY1305, key.expose()))
+    }
+
+    /// Refuses: this build has no ChaCha20-Poly1305.
+    ///
+    /// # Errors
+    /// [`NotApproved`].
+    #[cfg(feature = "fips")]
+    pub fn chacha20_poly1305(_key: &Secret<32>) -> Result<Self, NotApproved> {
+        Err(NotApproved)
     }
 
     fn expand(algorithm: &'static aead::Algorithm, key: &[u8]) -> Self {
-        scrubbing_stack(|| {
-            let key = aead::UnboundKey::new(algorithm, key);
-            Self(Box::new(aead::LessSafeKey::new(key.expect("the callers' types have the algorithm's key length"))))
+        const LENGTH: &str = "the callers' types have the algorithm's key length";
+        scrubbing_stack(|| Self {
+            #[cfg(feature = "fips")]
+            drawing: Box::new(aead::RandomizedNonceKey::new(algorithm, key).expect(LENGTH)),
+            #[cfg(any(test, not(feature = "fips")))]
+            chosen: Box::new(aead::LessSafeKey::new(aead::UnboundKey::new(algorithm, key).expect(LENGTH))),
         })
     }
 
-    /// Encrypts `buffer` in place and returns the tag. The caller never uses a nonce twice under one key.
+    /// Encrypts `buffer` in place under a random nonce, and returns nonce and tag.
+    ///
+    /// # Errors
+    /// [`RandomFailed`]; the buffer then holds the plaintext, or nothing usable.
     ///
     /// # Panics
     /// When `buffer` is longer than the 64 GiB that AES-GCM allows; no caller seals more than 5 MiB.
-    pub fn seal_in_place(&self, nonce: [u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG_LEN] {
+    pub fn seal_in_place(&self, aad: &[u8], buffer: &mut [u8]) -> Result<Sealed, RandomFailed> {
         assert!((buffer.len() as u64) < GCM_LIMIT, "message too long");
+        #[cfg(not(feature = "fips"))]
+        {
+            self.seal_outside(aad, buffer)
+        }
+        #[cfg(all(feature = "fips", not(test)))]
+        {
+            self.seal_within(aad, buffer)
+        }
+        // Test vectors have nonces that follow from a seed, which the module does not take.
+        #[cfg(all(feature = "fips", test))]
+        {
+            if testing::is_seeded() { self.seal_outside(aad, buffer) } else { self.seal_within(aad, buffer) }
+        }
+    }
+
+    /// The module draws the nonce.
+    #[cfg(feature = "fips")]
+    fn seal_within(&self, aad: &[u8], buffer: &mut [u8]) -> Result<Sealed, RandomFailed> {
+        let sealed = self.drawing.seal_in_place_separate_tag(aead::Aad::from(aad), buffer);
+        let (nonce, tag) = sealed.map_err(|_| RandomFailed)?;
+        Ok((*nonce.as_ref(), tag.as_ref().try_into().expect("tags have 16 bytes")))
+    }
+
+    /// The nonce is drawn here.
+    #[cfg(any(test, not(feature = "fips")))]
+    fn seal_outside(&self, aad: &[u8], buffer: &mut [u8]) -> Result<Sealed, RandomFailed> {
+        let nonce = random_array()?;
+        Ok((nonce, self.seal_with(nonce, aad, buffer)))
+    }
+
+    /// Returns the tag. The caller never uses a nonce twice under one key.
+    #[cfg(any(test, not(feature = "fips")))]
+    fn seal_with(&self, nonce: [u8; NONCE_LEN], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG_LEN] {
         let nonce = aead::Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), buffer);
+        let tag = self.chosen.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), buffer);
         let tag = tag.expect("sealing fails only on messages over 64 GiB");
         tag.as_ref().try_into().expect("tags have 16 bytes")
     }
@@ -143,8 +246,12 @@ impl AeadKey {
         aad: &[u8],
         buffer: &'b mut [u8],
     ) -> Result<&'b mut [u8], NotAuthentic> {
+        #[cfg(feature = "fips")]
+        let key = &self.drawing;
+        #[cfg(not(feature = "fips"))]
+        let key = &self.chosen;
         let nonce = aead::Nonce::assume_unique_for_key(nonce);
-        self.0.open_in_place(nonce, aead::Aad::from(aad), buffer).map_err(|_| NotAuthentic)
+        key.open_in_place(nonce, aead::Aad::from(aad), buffer).map_err(|_| NotAuthentic)
     }
 
     /// `nonce ‖ ciphertext ‖ tag` of `plaintext` with a random nonce.
@@ -152,13 +259,21 @@ impl AeadKey {
     /// # Errors
     /// [`RandomFailed`].
     pub fn seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, RandomFailed> {
-        let nonce = random_array()?;
         let mut sealed = Vec::with_capacity(plaintext.len() + SEAL_OVERHEAD);
-        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&[0; NONCE_LEN]);
         sealed.extend_from_slice(plaintext);
-        let tag = self.seal_in_place(nonce, aad, &mut sealed[NONCE_LEN..]);
-        sealed.extend_from_slice(&tag);
-        Ok(sealed)
+        let (room, body) = sealed.split_at_mut(NONCE_LEN);
+        match self.seal_in_place(aad, body) {
+            Ok((nonce, tag)) => {
+                room.copy_from_slice(&nonce);
+                sealed.extend_from_slice(&tag);
+                Ok(sealed)
+            }
+            Err(failed) => {
+                sealed.zeroize();
+                Err(failed)
+            }
+        }
     }
 
     /// Opens what [`AeadKey::seal`] made. The plaintext is zeroized on drop.
@@ -330,9 +445,7 @@ impl Pkcs8Key {
     /// # Errors
     /// [`UnusableKey`].
     pub fn parse(der: &[u8]) -> Result<Self, UnusableKey> {
-        let random = rand::SystemRandom::new();
-        let ecdsa = signature::EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_ASN1_SIGNING, der, &random);
-        if let Ok(pair) = ecdsa {
+        if let Some(pair) = ecdsa_p256(der) {
             return Ok(Self(KeyPair::EcdsaP256(pair)));
         }
         let ed25519 = signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(der);
@@ -368,6 +481,15 @@ impl Pkcs8Key {
             KeyPair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
         }
     }
+}
+
+fn ecdsa_p256(der: &[u8]) -> Option<signature::EcdsaKeyPair> {
+    let algorithm = &signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+    #[cfg(feature = "aws-lc")]
+    let pair = signature::EcdsaKeyPair::from_pkcs8(algorithm, der);
+    #[cfg(not(feature = "aws-lc"))]
+    let pair = signature::EcdsaKeyPair::from_pkcs8(algorithm, der, &rand::SystemRandom::new());
+    pair.ok()
 }
 
 /// Whether `a` and `b` are equal, in time that depends on their lengths only.
@@ -433,6 +555,12 @@ pub(crate) mod testing {
         result
     }
 
+    /// Whether this thread's draws are such.
+    #[cfg(feature = "fips")]
+    pub(super) fn is_seeded() -> bool {
+        DRAWS.with_borrow(Option::is_some)
+    }
+
     pub(super) fn fill(bytes: &mut [u8]) -> bool {
         DRAWS.with_borrow_mut(|draws| {
             let Some((seed, draw)) = draws else { return false };
@@ -469,21 +597,51 @@ mod tests {
         let mut buffer = hex("d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72\
              1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39");
         let nonce = hex("cafebabefacedbaddecaf888").try_into().expect("12 bytes");
-        let tag = key.seal_in_place(nonce, &hex("feedfacedeadbeeffeedfacedeadbeefabaddad2"), &mut buffer);
+        let tag = key.seal_with(nonce, &hex("feedfacedeadbeeffeedfacedeadbeefabaddad2"), &mut buffer);
         assert_eq!(buffer[..8], hex("42831ec221777424"));
         assert_eq!(tag.as_slice(), hex("5bc94fbc3221a5db94fae95ae7121a47"));
+        buffer.extend_from_slice(&tag);
+        let aad = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        let opened = key.open_in_place(nonce, &aad, &mut buffer).expect("opens");
+        assert_eq!(opened[..4], hex("d9313225"));
     }
 
     #[test]
+    fn each_sealing_draws_a_nonce() {
+        let key = AeadKey::new(&random_secret().expect("random"));
+        let mut nonces = (0..64).map(|_| key.seal_in_place(b"", &mut [0; 16]).expect("random").0).collect::<Vec<_>>();
+        nonces.sort_unstable();
+        nonces.dedup();
+        assert_eq!(nonces.len(), 64);
+    }
+
+    #[test]
+    fn the_library_is_the_one_that_was_asked_for_and_in_its_mode() {
+        assert_eq!(check_mode(), Ok(()));
+        assert_eq!(LIBRARY.contains("AWS-LC"), cfg!(feature = "aws-lc"));
+        assert_eq!(LIBRARY.contains("FIPS"), cfg!(feature = "fips"));
+        #[cfg(feature = "aws-lc")]
+        assert_eq!(library::try_fips_mode().is_ok(), cfg!(feature = "fips"));
+    }
+
+    #[cfg(feature = "fips")]
+    #[test]
+    fn what_fips_140_does_not_approve_of_is_refused() {
+        let key = random_secret().expect("random");
+        assert_eq!(AeadKey::chacha20_poly1305(&key).err(), Some(NotApproved));
+    }
+
+    #[cfg(not(feature = "fips"))]
+    #[test]
     fn chacha20_poly1305_rfc8439_2_8_2() {
-        let key =
-            AeadKey::chacha20_poly1305(&secret("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"));
+        let key = secret("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
+        let key = AeadKey::chacha20_poly1305(&key).expect("not for FIPS");
         let mut buffer =
             b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
             sunscreen would be it."
                 .to_vec();
         let nonce = hex("070000004041424344454647").try_into().expect("12 bytes");
-        let tag = key.seal_in_place(nonce, &hex("50515253c0c1c2c3c4c5c6c7"), &mut buffer);
+        let tag = key.seal_with(nonce, &hex("50515253c0c1c2c3c4c5c6c7"), &mut buffer);
         assert_eq!(buffer[..8], hex("d31a8d34648e60db"));
         assert_eq!(tag.as_slice(), hex("1ae10b594f09e26a7e902ecbd0600691"));
     }

@@ -18,6 +18,11 @@
 //! floor 0  crypto, secret, names, cbor, net, telemetry
 //! ```
 
+#[cfg(all(feature = "ring", feature = "aws-lc"))]
+compile_error!("one cryptographic library, not two: build with --no-default-features --features aws-lc (or fips)");
+#[cfg(not(any(feature = "ring", feature = "aws-lc")))]
+compile_error!("no cryptographic library: leave the default features on, or add --features aws-lc (or fips)");
+
 pub mod cbor;
 pub mod cli;
 pub mod config;

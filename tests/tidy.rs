@@ -114,15 +114,19 @@ fn imports_downwards_and_within_a_module_are_free() {
 #[test]
 fn confined_crates_are_caught_outside_their_homes() {
     assert_eq!(broken("src/custodian/keyring.rs", "use ring::aead;"), ["crate confinement@2"]);
-    assert!(is_broken("src/storage.rs", "fn f() { rustls::crypto::ring::default_provider(); }"));
+    assert_eq!(broken("src/custodian/keyring.rs", "use aws_lc_rs::aead;"), ["crate confinement@2"]);
+    for library in ["ring", "aws_lc_rs"] {
+        let provider = format!("fn f() {{ rustls::crypto::{library}::default_provider(); }}");
+        assert!(is_broken("src/storage.rs", &provider));
+        assert!(!is_broken("src/net/tls.rs", &provider));
+    }
     assert!(is_broken("src/net/tls.rs", "fn f() { ring::digest::digest(); }"));
     assert!(is_broken("src/format.rs", "#[cfg(test)]\nmod tests { use ring::aead; }"));
     assert!(is_broken("src/proxy.rs", "fn f() -> anyhow::Result<()> { Ok(()) }"));
     assert!(is_broken("src/net/listener.rs", "use rcgen::KeyPair;"));
     assert!(is_broken("src/storage.rs", "use s3s::S3;"));
     assert!(is_broken("src/object.rs", "use s3s::auth::SimpleAuth;"));
-    assert!(!is_broken("src/crypto.rs", "use ring::aead;"));
-    assert!(!is_broken("src/net/tls.rs", "fn f() { rustls::crypto::ring::default_provider(); }"));
+    assert!(!is_broken("src/crypto.rs", "use ring::aead;\nuse aws_lc_rs as library;"));
     assert!(!is_broken("src/net/listener.rs", "#[cfg(test)]\nmod tests { use rcgen::KeyPair; }"));
     assert!(!is_broken("src/cli/demo.rs", "use anyhow::Context;\nuse rcgen::KeyPair;\nuse s3s::S3;"));
 }

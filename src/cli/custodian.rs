@@ -16,6 +16,7 @@ use super::descriptors::Room;
 use super::seeing::{self, Showing, Tracing};
 use super::{Usage, asked_to_end, hardening, notify, runtime, wiring};
 use crate::config::custodian_server::{self as config, CustodianConfig, SealSection, StoreSection};
+use crate::crypto;
 use crate::custodian::engine::{EngineSettings, RETIRE_WAIT_S};
 use crate::custodian::seal::pkcs11::Token;
 use crate::custodian::server::{AutoSeal, Opening, Server, ServerSettings};
@@ -143,6 +144,7 @@ async fn show(
 fn log_start(config: &CustodianConfig, address: SocketAddr) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        cryptography = crypto::LIBRARY,
         %address,
         instance = config.server.instance,
         identity = %config.server.identity,

@@ -22,6 +22,7 @@ use super::hung_up;
 use super::seeing::{Instruments, Showing, Tracing};
 use super::wiring::{Connected, prove_keks, split, transit};
 use crate::config::{self, Config, KekUse, ProxySettings, SiteSection, Written};
+use crate::crypto;
 use crate::net::listener::{DrainReport, Former, ListenerLimits, Tls};
 use crate::net::tls::IdentityFiles;
 use crate::object::access::{Anonymous, Client};
@@ -356,6 +357,7 @@ fn log_start(config: &Config, address: SocketAddr) {
     let custodian: Vec<String> = config.custodian.addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        cryptography = crypto::LIBRARY,
         %address,
         tls = config.proxy.tls.is_some(),
         writer = config.proxy.writer.as_str(),

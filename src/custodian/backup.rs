@@ -102,7 +102,7 @@ pub enum BackupRefused {
     #[error("the shares do not open the backup: one of them is wrong, or the backup was changed")]
     NotAuthentic,
     /// No randomness on this machine.
-    #[error("the operating system's random number generator failed")]
+    #[error("the random number generator failed")]
     Random,
     /// A share for what was not approved.
     #[error("restoring this backup is not approved, or not any more: propose it first (`claviger key restore FILE`)")]

@@ -124,7 +124,7 @@ impl Kek {
     /// Makes a KEK with its first version.
     ///
     /// # Errors
-    /// [`KeyringError::BadChange`] when the rotation period is too short, [`KeyringError::Random`].
+    /// [`KeyringError::BadChange`] when the rotation period is too short, [`KeyringError::NotApproved`], [`KeyringError::Random`].
     pub fn create(options: &KeyOptions, now_unix_s: i64, _permit: Permit) -> Result<Self, KeyringError> {
         change::check_period(options.auto_rotate_period_s)?;
         let first = Version { created_unix_s: now_unix_s, key: Material::random(options.key_type)? };
@@ -358,12 +358,12 @@ impl Kek {
         error::check_length(Part::AssociatedData, aad, AAD_MAX)?;
         let version = self.versions.get(&number).ok_or(KeyringError::VersionTooOld)?;
         if !self.derived {
-            return Ok(version.key.aead());
+            return Ok(version.key.aead()?);
         }
         if context.is_empty() {
             return Err(KeyringError::MissingContext);
         }
-        Ok(version.key.derive(context).aead())
+        Ok(version.key.derive(context).aead()?)
     }
 }
 

@@ -32,7 +32,7 @@ pub enum SealError {
     #[error(transparent)]
     Footer(#[from] FooterError),
     /// No random numbers.
-    #[error("the operating system's random number generator failed")]
+    #[error("the random number generator failed")]
     Random,
 }
 

@@ -58,7 +58,7 @@ pub enum FooterError {
     #[error("a part that is not the last is shorter than 5 MiB")]
     PartTooShort,
     /// No random numbers.
-    #[error("the operating system's random number generator failed")]
+    #[error("the random number generator failed")]
     Random,
 }
 

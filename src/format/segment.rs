@@ -71,10 +71,9 @@ pub(super) fn buffer() -> BytesMut {
 
 /// Seals the plaintext that follows the nonce's room in `buffer`, in place.
 pub(super) fn seal(key: &AeadKey, place: Place, mut buffer: BytesMut) -> Result<CipherBytes, RandomFailed> {
-    let nonce = random_array::<NONCE_LEN>()?;
     let (room, plaintext) = buffer.split_at_mut(NONCE_LEN);
+    let (nonce, tag) = key.seal_in_place(&place.aad(), plaintext)?;
     room.copy_from_slice(&nonce);
-    let tag = key.seal_in_place(nonce, &place.aad(), plaintext);
     buffer.extend_from_slice(&tag);
     Ok(CipherBytes::new(buffer.freeze()))
 }

@@ -87,7 +87,7 @@ pub enum RecordError {
         length: usize,
     },
     /// No random numbers.
-    #[error("the operating system's random number generator failed")]
+    #[error("the random number generator failed")]
     Random,
 }
 

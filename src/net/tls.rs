@@ -14,7 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring as provider;
+#[cfg(all(feature = "aws-lc", not(feature = "fips")))]
+use rustls::crypto::aws_lc_rs::default_provider;
+#[cfg(feature = "fips")]
+use rustls::crypto::default_fips_provider as default_provider;
+#[cfg(not(feature = "aws-lc"))]
+use rustls::crypto::ring::default_provider;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -203,7 +208,7 @@ pub struct ClientTls {
 /// # Errors
 /// [`TlsError`] names the file, what is wrong with it and what to do.
 pub fn server_config(identity: &IdentityFiles, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(provider::default_provider());
+    let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TlsError::Versions)?;
@@ -235,7 +240,7 @@ pub struct ServerIdentities {
 /// # Errors
 /// [`TlsError`] names the file, what is wrong with it and what to do.
 pub fn server_config_by_name(identities: &ServerIdentities) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(provider::default_provider());
+    let provider = Arc::new(default_provider());
     let issuer = match &identities.issuer {
         None => None,
         Some((files, domains)) => Some(Issuer::load(files, domains.clone(), Arc::clone(&provider))?),
@@ -260,7 +265,7 @@ pub fn mutual_server_config(
     client_ca: &Path,
     client_crl: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(provider::default_provider());
+    let provider = Arc::new(default_provider());
     let revoked = client_crl.map(load_revocations).transpose()?.unwrap_or_default();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(load_roots(client_ca)?), Arc::clone(&provider))
         .with_crls(revoked)
@@ -286,7 +291,7 @@ pub fn mutual_server_config(
 /// # Errors
 /// [`TlsError`] names the file, what is wrong with it and what to do.
 pub fn client_config(tls: &ClientTls) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TlsError::Versions)?;
     let roots = match &tls.ca_file {
@@ -315,7 +320,7 @@ pub fn verify_client(ca: &[CertificateDer<'_>], leaf: &[u8], at_unix_s: u64) -> 
     for certificate in ca {
         roots.add(certificate.clone().into_owned()).map_err(ClientRefused::Chain)?;
     }
-    let provider = Arc::new(provider::default_provider());
+    let provider = Arc::new(default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
     let at = UnixTime::since_unix_epoch(Duration::from_secs(at_unix_s));
     let verified = verifier.map_err(ClientRefused::Ca)?.verify_client_cert(&CertificateDer::from(leaf), &[], at);
@@ -448,9 +453,46 @@ fn read_all(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, TlsError> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{ClientConnection, ConnectionCommon, NamedGroup, ProtocolVersion, ServerConnection};
+    use rustls_pki_types::ServerName;
+
     use super::*;
     use crate::net::regular::tests::{at_once, put_pipe};
     use crate::net::tests::{Ca, write_file};
+
+    /// Moves what one side wants to send to the other.
+    fn carry<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) {
+        let mut bytes = Vec::new();
+        while from.wants_write() {
+            from.write_tls(&mut bytes).expect("memory");
+        }
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            to.read_tls(&mut rest).expect("memory");
+            to.process_new_packets().expect("TLS");
+        }
+    }
+
+    #[test]
+    fn keys_are_agreed_on_by_what_the_library_has_of_the_best() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let ca = Ca::new(dir.path(), "ca");
+        let server = server_config(&ca.issue("server", &["localhost"]), None).expect("good files");
+        let client = client_config(&ClientTls { ca_file: Some(ca.file), identity: None }).expect("good files");
+        assert_eq!((server.fips(), client.fips()), (cfg!(feature = "fips"), cfg!(feature = "fips")));
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut client = ClientConnection::new(Arc::new(client), name).expect("starts");
+        let mut server = ServerConnection::new(server).expect("starts");
+        while client.is_handshaking() || server.is_handshaking() {
+            carry(&mut client, &mut server);
+            carry(&mut server, &mut client);
+        }
+        assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+        let best = if cfg!(feature = "aws-lc") { NamedGroup::X25519MLKEM768 } else { NamedGroup::X25519 };
+        assert_eq!(client.negotiated_key_exchange_group().map(|group| group.name()), Some(best));
+        let suites = default_provider().cipher_suites;
+        assert_eq!(suites.iter().all(|suite| suite.fips()), cfg!(feature = "fips"));
+    }
 
     #[test]
     fn a_good_identity_loads_for_server_and_client() {

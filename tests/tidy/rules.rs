@@ -67,7 +67,7 @@ struct Confined {
 
 const CONFINED: &[Confined] = &[
     Confined {
-        crates: &["ring"],
+        crates: &["ring", "aws_lc_rs"],
         homes: &["src/crypto.rs"],
         free_in_tests: false,
         advice: "use what `crate::crypto` offers, or add the primitive there",
@@ -295,7 +295,7 @@ fn confinement(path: &str, tokens: &[Token], found: &mut Vec<Violation>) {
     }
 }
 
-/// `rustls::crypto::ring`, which only src/net/tls.rs may name: it picks the provider, it does no cryptography.
+/// `rustls::crypto::ring` and its like, which only src/net/tls.rs may name: it picks the provider, it does no cryptography.
 fn is_tls_provider(path: &str, tokens: &[Token], at: usize) -> bool {
     let provider = ["rustls", "::", "crypto", "::"];
     path == "src/net/tls.rs" && at >= 4 && tokens[at - 4..at].iter().map(|t| t.text.as_str()).eq(provider)

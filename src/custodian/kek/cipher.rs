@@ -1,7 +1,9 @@
 //! The algorithms of KEKs and the key of one version.
 
-use crate::crypto::{self, AeadKey, RandomFailed};
+use crate::crypto::{self, AeadKey, NotApproved};
 use crate::secret::{InvalidSecret, Secret};
+
+use super::KeyringError;
 
 /// The algorithm of a KEK, by Transit's name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -75,12 +77,15 @@ pub(super) enum Material {
 }
 
 impl Material {
-    pub(super) fn random(key_type: KeyType) -> Result<Self, RandomFailed> {
-        Ok(match key_type {
+    /// Refuses a type whose keys could not be used.
+    pub(super) fn random(key_type: KeyType) -> Result<Self, KeyringError> {
+        let key = match key_type {
             KeyType::Aes256Gcm96 => Self::Aes256Gcm96(crypto::random_secret()?),
             KeyType::Aes128Gcm96 => Self::Aes128Gcm96(crypto::random_secret()?),
             KeyType::ChaCha20Poly1305 => Self::ChaCha20Poly1305(crypto::random_secret()?),
-        })
+        };
+        key.aead()?;
+        Ok(key)
     }
 
     pub(super) fn from_slice(key_type: KeyType, bytes: &[u8]) -> Result<Self, InvalidSecret> {
@@ -107,10 +112,10 @@ impl Material {
         }
     }
 
-    pub(super) fn aead(&self) -> AeadKey {
+    pub(super) fn aead(&self) -> Result<AeadKey, NotApproved> {
         match self {
-            Self::Aes256Gcm96(key) => AeadKey::new(key),
-            Self::Aes128Gcm96(key) => AeadKey::aes_128_gcm(key),
+            Self::Aes256Gcm96(key) => Ok(AeadKey::new(key)),
+            Self::Aes128Gcm96(key) => Ok(AeadKey::aes_128_gcm(key)),
             Self::ChaCha20Poly1305(key) => AeadKey::chacha20_poly1305(key),
         }
     }

@@ -1,6 +1,6 @@
 //! Why a KEK does not do what it is asked. Where the Transit API has a text of its own for a cause, the variant quotes it.
 
-use crate::crypto::RandomFailed;
+use crate::crypto::{NotApproved, RandomFailed};
 
 use super::{AAD_MAX, CONTEXT_MAX, PLAINTEXT_MAX, VERSIONS_MAX};
 
@@ -54,6 +54,9 @@ pub enum KeyringError {
     /// `error deleting policy %s: deletion is not allowed for this key`, with the name.
     #[error("the KEK may not be deleted")]
     DeletionNotAllowed,
+    /// Its algorithm is not one of this build's. Ours alone: 400.
+    #[error(transparent)]
+    NotApproved(#[from] NotApproved),
     /// No randomness on this machine.
     #[error(transparent)]
     Random(#[from] RandomFailed),

@@ -156,7 +156,7 @@ impl Share {
     }
 }
 
-/// The operating system's generator for `vsss-rs`, which cannot be told of a failure: it is remembered.
+/// The program's generator for `vsss-rs`, which cannot be told of a failure: it is remembered.
 struct Generator {
     failed: bool,
 }

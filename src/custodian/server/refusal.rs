@@ -119,7 +119,10 @@ pub(super) fn text(error: &KeyringError, asked: Asked, kek: Option<&KekName>) ->
             "missing 'context' for key derivation; the key was created using a derived key, which means additional, \
              per-request information must be included in order to perform operations with the key"
         }
-        (KeyringError::TooLong(_) | KeyringError::TooMany | KeyringError::Random(_), _) => return error.to_string(),
+        (
+            KeyringError::TooLong(_) | KeyringError::TooMany | KeyringError::NotApproved(_) | KeyringError::Random(_),
+            _,
+        ) => return error.to_string(),
     };
     known.to_owned()
 }

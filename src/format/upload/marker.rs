@@ -46,7 +46,7 @@ pub enum MarkerError {
     #[error("the storage server's ETag of the part is not 1 to {LONGEST_ETAG} visible characters")]
     Etag,
     /// No random numbers.
-    #[error("the operating system's random number generator failed")]
+    #[error("the random number generator failed")]
     Random,
 }
 

@@ -160,7 +160,7 @@ fn is_bound(constraints: &NameConstraints<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::net::tests::Ca;
-    use crate::net::tls::provider::default_provider;
+    use crate::net::tls::default_provider;
 
     fn issuer(domains: &[&str]) -> (tempfile::TempDir, Ca, Issuer) {
         let folder = tempfile::tempdir().expect("a folder");

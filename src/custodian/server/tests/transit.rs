@@ -3,6 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::harness::{Client, Custodian};
+use crate::crypto::NotApproved;
+use crate::custodian::kek::KeyType;
 
 const HELLO: &str = "aGVsbG8=";
 const CONTEXT: &str = "Y29udGV4dA==";
@@ -121,6 +123,21 @@ async fn batches_answer_in_order_and_say_of_each_item_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_type_that_this_build_lacks_is_refused_and_every_other_is_made() {
+    let custodian = Custodian::new().await;
+    let client = custodian.client("us/proxy/p1");
+    for (n, key_type) in KeyType::ALL.into_iter().enumerate() {
+        let body = json!({ "type": key_type.as_str(), "labels": { "jurisdiction": "us" } }).to_string();
+        let answer = client.call("POST", &format!("/v1/transit/keys/k{n}"), &body).await;
+        if cfg!(feature = "fips") && key_type == KeyType::ChaCha20Poly1305 {
+            assert_eq!((answer.status, answer.error()), (400, NotApproved.to_string().as_str()));
+        } else {
+            assert_eq!((answer.status, answer.data("type")), (200, &json!(key_type.as_str())));
+        }
+    }
+}
+
+#[tokio::test]
 async fn keys_are_told_of_as_vault_does() {
     let custodian = Custodian::new().await;
     let client = custodian.client("us/proxy/p1");
@@ -128,12 +145,12 @@ async fn keys_are_told_of_as_vault_does() {
     assert_eq!((answer.status, answer.text.as_str()), (404, "{\"errors\":[]}\n"));
     let answer = client.call("GET", "/v1/transit/keys/records", "").await;
     assert_eq!((answer.status, answer.text.as_str()), (404, "{\"errors\":[]}\n"));
-    let body = json!({ "type": "chacha20-poly1305", "labels": { "jurisdiction": "us" }, "nonsense": 1 }).to_string();
+    let body = json!({ "type": "aes128-gcm96", "labels": { "jurisdiction": "us" }, "nonsense": 1 }).to_string();
     let answer = client.call("POST", "/v1/transit/keys/records", &body).await;
     assert_eq!(answer.json["warnings"], json!(["Endpoint ignored these unrecognized parameters: [nonsense]"]));
     for (name, value) in [
         ("name", json!("records")),
-        ("type", json!("chacha20-poly1305")),
+        ("type", json!("aes128-gcm96")),
         ("latest_version", json!(1)),
         ("min_available_version", json!(0)),
         ("min_decryption_version", json!(1)),
