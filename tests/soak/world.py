@@ -17,6 +17,8 @@ CLIENTS, STORAGE, CUSTODIANS, DATABASE = "client–proxy", "proxy–storage", "p
 # server than clients do for the proxy.
 LEASES = {"read_lease_s": 10, "write_renew_s": 10, "write_objects_max": 200}
 ANSWER_TIMEOUT_S = 4
+# By itself it would be as long as a lease for reading: then a watch that is opened late is all that one sees.
+WATCH_GRACE_S = 60
 
 
 class Soaked(Pair):
@@ -29,6 +31,7 @@ class Soaked(Pair):
         for name, port in zip(("proxy.toml", "proxy-2.toml"), self.metrics_ports):
             self.edit(name, r"# \[metrics\]\n# listen = .*", f'[metrics]\nlisten = "127.0.0.1:{port}"')
             self.edit(name, r"(?m)^copy_limit_bytes = .*", f"answer_timeout_s = {ANSWER_TIMEOUT_S}")
+            self.edit(name, r"(?m)^watch = true$", f"watch = true\nwatch_grace_s = {WATCH_GRACE_S}")
             for custodian in (self.custodian_port, self.second_port):
                 relay = self.relays.between(CUSTODIANS, custodian)
                 self.edit(name, f"localhost:{custodian}", f"localhost:{relay}")
