@@ -38,6 +38,7 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
+use crate::crypto::constant_time_eq;
 use crate::net::body::TimedBody;
 use crate::net::listener::{self, ConnectionInfo, DrainReport, ListenerLimits, Tls};
 use crate::net::network::Accept;
@@ -144,7 +145,7 @@ impl Front {
         let anonymous = anonymous.map(Arc::new);
         let mut by_key: HashMap<String, Arc<Client>> = HashMap::new();
         for client in clients {
-            if by_key.values().any(|other| other.secret.expose() == client.secret.expose()) {
+            if by_key.values().any(|other| constant_time_eq(other.secret.expose(), client.secret.expose())) {
                 return Err(FrontError::SameSecret);
             }
             if by_key.insert(client.access_key.clone(), Arc::new(client)).is_some() {

@@ -151,6 +151,21 @@ fn input_and_output_in_protocol_logic_is_caught() {
 }
 
 #[test]
+fn secrets_that_are_compared_with_an_operator_are_caught() {
+    for comparison in
+        ["a.expose() == b", "a != self.b.expose()", "*a.expose() != *b.expose()", "f(a == &b.c.expose()[..])"]
+    {
+        assert!(is_broken("src/proxy.rs", &format!("fn f() {{ {comparison} }}")), "{comparison}");
+    }
+    for other in
+        ["constant_time_eq(a.expose(), b)", "a.expose().len() == 3", "let a = b.expose();", "a == b && c(d.expose())"]
+    {
+        assert!(!is_broken("src/proxy.rs", &format!("fn f() {{ {other} }}")), "{other}");
+    }
+    assert!(!is_broken("src/secret.rs", "#[cfg(test)]\nmod tests { fn f() { a.expose() == b } }"));
+}
+
+#[test]
 fn files_that_are_test_code_are_told_by_their_declaration() {
     let declares = "#[cfg(test)]\nmod vectors;\nmod envelope;\n#[cfg(test)]\nmod tests { }";
     assert_eq!(test_only_modules("src/format.rs", declares), ["src/format/vectors"]);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::files;
 use super::problem::Mistake;
 use super::section::Section;
+use crate::crypto::constant_time_eq;
 use crate::custody::reason::Reason;
 use crate::names::{LogicalBucket, Principal};
 use crate::object::access::{ANONYMOUS, Anonymous, BucketPattern, Client, Grant};
@@ -31,8 +32,9 @@ pub(super) fn read(root: &Section<'_>) -> Option<Vec<Client>> {
     for section in sections {
         let client = client(&section, &mut lines);
         // A signature says which secret made it, so that no two clients may have the same.
-        let same =
-            |other: &&Client| client.as_ref().is_some_and(|client| client.secret.expose() == other.secret.expose());
+        let same = |other: &&Client| {
+            client.as_ref().is_some_and(|client| constant_time_eq(client.secret.expose(), other.secret.expose()))
+        };
         if let Some(other) = clients.iter().flatten().find(same) {
             section.note_at("secret_key_file", Mistake::SameSecret(other.access_key.clone()));
         }

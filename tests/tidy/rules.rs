@@ -139,6 +139,7 @@ pub(crate) fn check(path: &str, source: &str, test_only: bool) -> Vec<Violation>
         confinement(path, &tokens, &mut found);
         printing(path, &tokens, &mut found);
         input_and_output(path, &tokens, &mut found);
+        comparing(path, &tokens, &mut found);
     }
     found
 }
@@ -336,6 +337,24 @@ fn input_and_output(path: &str, tokens: &[Token], found: &mut Vec<Violation>) {
                 top_module(path)
             );
             found.push(Violation { place, rule: "no I/O", advice });
+        }
+    }
+}
+
+/// `==` and `!=` stop at the first byte that differs.
+fn comparing(path: &str, tokens: &[Token], found: &mut Vec<Violation>) {
+    let is_comparison = |at: usize| matches!(text(tokens, at), "=" | "!") && text(tokens, at + 1) == "=";
+    for (at, token) in tokens.iter().enumerate().filter(|(_, token)| token.text == "expose" && !token.in_test) {
+        // What is exposed, back to where its path begins.
+        let operand = |token: &&Token| {
+            matches!(token.text.as_str(), "." | "&" | "*")
+                || token.text.chars().all(|c| c.is_alphanumeric() || c == '_')
+        };
+        let begins = at - tokens[..at].iter().rev().take_while(operand).count();
+        if is_comparison(at + 3) || (begins >= 2 && is_comparison(begins - 2)) {
+            let place = format!("{path}:{}", token.line);
+            let advice = "compare secrets with `crypto::constant_time_eq`".to_owned();
+            found.push(Violation { place, rule: "comparing secrets", advice });
         }
     }
 }
