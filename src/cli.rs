@@ -56,6 +56,9 @@ use crate::crypto;
 use crate::custodian::approval::Verb;
 use crate::telemetry;
 
+#[doc(hidden)]
+pub use status::fuzz_scrape;
+
 /// For `--version`: also what does the cryptography.
 static LONG_VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), crypto::LIBRARY));

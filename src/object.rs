@@ -66,6 +66,9 @@ use state::StateBucket;
 use tails::TailCache;
 use unencrypted::Manifests;
 
+#[doc(hidden)]
+pub use fetch::fuzz_place;
+
 /// Carries out operations on the encrypted objects of one storage server.
 pub struct Objects {
     storage: Storage,

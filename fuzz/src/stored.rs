@@ -1,8 +1,10 @@
 //! What the program keeps on storage servers and in files, beside objects.
 
 use claviger::custodian::backup::fuzz_bundle;
+use claviger::custodian::destruction::fuzz_certificate;
 use claviger::custodian::seal::config::SealList;
 use claviger::custodian::seal::share::Share;
+use claviger::custodian::store::fuzz_row;
 use claviger::maintenance::{checkpoint, export};
 use claviger::object::state;
 use claviger::object::unencrypted::manifest as manifests;
@@ -37,4 +39,14 @@ pub fn seals(bytes: &[u8]) {
 /// What parses as the opened contents of a backup is written as what reads as the same.
 pub fn bundle(bytes: &[u8]) {
     fuzz_bundle(bytes);
+}
+
+/// What parses as a row of the custodian's store (a record, of the ledger, a confirmation, the epoch) is written back byte for byte.
+pub fn store_row(bytes: &[u8]) {
+    fuzz_row(bytes);
+}
+
+/// What officers have not signed passes for a certificate of destruction only where it says that signatures were left out.
+pub fn certificate(bytes: &[u8]) {
+    fuzz_certificate(bytes);
 }

@@ -1,13 +1,15 @@
 //! S3's XML.
 
 use claviger::names::LogicalBucket;
+use claviger::s3::checksum::Algorithm;
 use claviger::s3::error::{ErrorBody, parse_error};
 use claviger::s3::etag::storage_from_client;
+use claviger::s3::operation::UploadId;
 use claviger::s3::xml::{
-    BucketList, CopyResult, DeleteRequest, Listing, StoredListing, acl_grants, all_deleted, bucket_location,
-    complete_upload_xml, copy_object_result, default_encryption, default_encryption_xml, delete_xml, initiated_upload,
-    initiated_upload_xml, listed_keys, listed_page, listed_parts, location_constraint, location_xml, rewrite_listing,
-    rewrite_uploads, sized_entries, tags,
+    BucketList, CopyResult, DeleteRequest, ListedPart, Listing, PartsListing, StoredListing, Who, acl_grants,
+    all_deleted, bucket_location, complete_upload_xml, copy_object_result, default_encryption, default_encryption_xml,
+    delete_xml, initiated_upload, initiated_upload_xml, listed_keys, listed_page, listed_parts, location_constraint,
+    location_xml, rewrite_listing, rewrite_uploads, sized_entries, tags,
 };
 
 /// A listing that is rewritten has the same keys as before, and can be rewritten again.
@@ -105,4 +107,34 @@ pub fn xml_stored(bytes: &[u8]) {
         assert_eq!((again.etag, again.last_modified), (Some(etag), Some(at)));
     }
     let _ = (tags(bytes), acl_grants(bytes), all_deleted(bytes));
+}
+
+/// Of a storage server's list of parts, what the client is shown reads as what was taken over, beside parts that the storage server has no say in.
+pub fn xml_parts(bytes: &[u8]) {
+    let bucket = LogicalBucket::new("records").expect("legal");
+    let upload = UploadId::new("upload").expect("legal");
+    let modified = "2026-01-01T00:00:00.000Z".to_owned();
+    let part = ListedPart { number: 7, modified, etag: "ours".to_owned(), size: 5 << 20, checksum: None };
+    let empty = PartsListing {
+        bucket: &bucket,
+        key: "a&b",
+        url_encoded: false,
+        upload: &upload,
+        after: 6,
+        max_parts: 1000,
+        truncated: false,
+        parts: vec![part],
+        initiator: Who::default(),
+        owner: Who::default(),
+        storage_class: String::new(),
+        checksum: (Algorithm::Crc64Nvme, "FULL_OBJECT"),
+    };
+    let mut listing = empty.clone();
+    if listing.take_of_storage(bytes).is_err() {
+        return;
+    }
+    assert_eq!(listing.parts, empty.parts);
+    let mut again = empty;
+    again.take_of_storage(&listing.to_xml()).expect("what is written is a list");
+    assert_eq!(again, listing);
 }

@@ -15,6 +15,9 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
+#[doc(hidden)]
+pub use self::scrape::fuzz_scrape;
+
 use self::scrape::Scrape;
 use self::view::{CUSTODIANS, KEYS, PROXIES, Seen, columns, custodian_row, key_row, proxy_row};
 use super::custodian_client::{Client, CustodianFlags, plain};

@@ -241,5 +241,23 @@ pub trait Store: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
+/// For fuzzing: whatever parses as the plaintext of a row is written back byte for byte.
+#[doc(hidden)]
+pub fn fuzz_row(bytes: &[u8]) {
+    if let Ok(Record { name, state, expires_unix_s, body, .. }) = Record::parse(bytes, 1) {
+        assert_eq!(record::encode(&name, state, expires_unix_s, &body).as_slice(), bytes);
+    }
+    if let Ok(entry) = LedgerEntry::parse(bytes) {
+        assert!(entry.generated() <= entry.wrapped.version());
+        assert_eq!(entry.to_bytes(), bytes);
+    }
+    if let Ok((id, site, confirmation)) = states::parse(bytes) {
+        assert_eq!(states::to_bytes(id, &site, confirmation), bytes);
+    }
+    if let Ok(epoch) = Epoch::parse(bytes, 1) {
+        assert_eq!(epoch.to_bytes(), bytes);
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests;

@@ -211,7 +211,7 @@ fn place(headers: &HeaderMap, status: StatusCode, piece: Piece) -> Result<Place,
         // Of the end of an empty object, which has no last byte, Garage makes `bytes 0-18446744073709551615/0`.
         return Ok(Place { first, length: 0, size });
     }
-    if first > last {
+    if first > last || last >= size {
         return Err(WrongAnswer::Range.into());
     }
     let fits = match piece {
@@ -228,7 +228,32 @@ fn place(headers: &HeaderMap, status: StatusCode, piece: Piece) -> Result<Place,
 pub(super) fn parse_content_range(text: &str) -> Option<(u64, u64, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    Some((first.parse().ok()?, last.parse().ok()?, size.parse().ok()?))
+    // `parse` alone would take a plus sign, too.
+    let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    Some((number(first)?, number(last)?, number(size)?))
+}
+
+/// What a storage server says of the bytes that it sends is refused, or lies within the object and is what was asked for; the numbers of a
+/// `Content-Range` are those that stand in it.
+#[doc(hidden)]
+pub fn fuzz_place(partial: bool, value: &HeaderValue, (from, to, last): (u64, u64, u64)) {
+    let (header, status) =
+        if partial { (CONTENT_RANGE, StatusCode::PARTIAL_CONTENT) } else { (CONTENT_LENGTH, StatusCode::OK) };
+    let headers = HeaderMap::from_iter([(header, value.clone())]);
+    for piece in [Piece::Whole, Piece::Range(StoredOffset(from), StoredOffset(to)), Piece::Last(last)] {
+        let Ok(Place { first, length, size }) = place(&headers, status, piece) else { continue };
+        assert!(first.checked_add(length).is_some_and(|end| end <= size));
+        match piece {
+            Piece::Whole => assert_eq!((first, length), (0, size)),
+            Piece::Range(from, to) => assert_eq!((first, length), (from.0, to.0 - from.0)),
+            Piece::Last(count) => assert_eq!(length, count.min(size)),
+        }
+    }
+    if let Some((first, last, size)) = value.to_str().ok().and_then(parse_content_range) {
+        let again = parse_content_range(&format!("bytes {first}-{last}/{size}"));
+        assert_eq!(again, Some((first, last, size)));
+        assert!(!value.as_bytes().contains(&b'+'));
+    }
 }
 
 /// The authenticated layout that the last bytes of a stored object of `size` bytes tell; `None` when the part list

@@ -39,6 +39,8 @@ pub use context::HEADER;
 #[doc(hidden)]
 pub use context::fuzz_traceparent;
 pub use export::Exporting;
+#[doc(hidden)]
+pub use export::fuzz_answer;
 pub use metrics::TraceMetrics;
 pub use settings::{Collector, InvalidCollector, Reveal, TraceSettings};
 pub use span::{Span, Trace};

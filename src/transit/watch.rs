@@ -12,7 +12,7 @@ mod line;
 mod own_names;
 
 #[doc(hidden)]
-pub use line::fuzz_line;
+pub use line::{fuzz_line, fuzz_stream};
 #[cfg(test)]
 mod tests;
 

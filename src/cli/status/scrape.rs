@@ -123,6 +123,25 @@ fn sample(line: &str) -> Option<Sample> {
     Some(Sample { name: name.to_owned(), labels, value: value.parse().ok()? })
 }
 
+/// Whatever a server shows as its metrics, what is made of it is a number or nothing: never one below none for a rate, and a quantile within the bounds.
+#[doc(hidden)]
+pub fn fuzz_scrape(text: &str) {
+    let at = Instant::now();
+    let scrape = Scrape::parse(text, at);
+    assert!(scrape.samples.len() <= SAMPLES_MAX);
+    let names: std::collections::BTreeSet<&str> = scrape.samples.iter().map(|sample| sample.name.as_str()).collect();
+    for name in names.into_iter().take(8) {
+        assert!(scrape.value(name).is_some());
+        let later = Scrape { at: at + std::time::Duration::from_secs(1), ..scrape.clone() };
+        assert!(later.rate(&scrape, name, |_, _| true) >= 0.0);
+        let of = name.strip_suffix("_bucket").unwrap_or(name);
+        let bounds = scrape.buckets(of);
+        let Some(median) = scrape.quantile(None, of, 0.5) else { continue };
+        let most = bounds.iter().map(|(bound, _)| *bound).filter(|bound| bound.is_finite()).fold(0.0, f64::max);
+        assert!(median <= most, "{median} of {bounds:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -77,7 +77,7 @@ impl LedgerEntry {
         }
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         cbor::encode(|e| {
             match &self.bound {
                 Bound::To { .. } => e.array(8)?.str(LABEL)?,
@@ -94,7 +94,7 @@ impl LedgerEntry {
         })
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, NotCanonical> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, NotCanonical> {
         cbor::parse(bytes, Self::read, Self::to_bytes)
     }
 

@@ -88,7 +88,7 @@ impl NewRecord<'_> {
     }
 }
 
-fn encode(name: &str, state: u8, expires_unix_s: Option<i64>, body: &[u8]) -> Zeroizing<Vec<u8>> {
+pub(super) fn encode(name: &str, state: u8, expires_unix_s: Option<i64>, body: &[u8]) -> Zeroizing<Vec<u8>> {
     let room = FRAME + name.len() + body.len();
     // With room enough from the start, no copy of a key is left behind by growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));

@@ -178,7 +178,7 @@ impl SealedStore {
     }
 }
 
-fn to_bytes(id: BranchId, site: &str, confirmation: Confirmation) -> Vec<u8> {
+pub(super) fn to_bytes(id: BranchId, site: &str, confirmation: Confirmation) -> Vec<u8> {
     cbor::encode(|e| {
         e.array(5)?.str(LABEL)?.bytes(id.as_bytes())?.str(site)?;
         e.u32(confirmation.version.number())?.i64(confirmation.at_unix_s)?;
@@ -186,7 +186,7 @@ fn to_bytes(id: BranchId, site: &str, confirmation: Confirmation) -> Vec<u8> {
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<(BranchId, String, Confirmation), NotCanonical> {
+pub(super) fn parse(bytes: &[u8]) -> Result<(BranchId, String, Confirmation), NotCanonical> {
     let read = |d: &mut Decoder<'_>| {
         if d.array()? != Some(5) || d.str()? != LABEL {
             return Err(NotCanonical);

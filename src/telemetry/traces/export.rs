@@ -215,10 +215,7 @@ impl Exporter {
                 return Err(ExportFailed::Status(head.status));
             }
             let answer = Limited::new(body, ANSWER_MAX).collect().await.map_err(ExportFailed::Answer)?.to_bytes();
-            // An answer in another form says nothing of rejected spans.
-            let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-            let rejected = answer.partial_success.map_or(0, |partial| partial.rejected_spans);
-            Ok(u64::try_from(rejected).unwrap_or(0))
+            Ok(rejected(answer))
         };
         timeout(limit, exchange).await.unwrap_or(Err(ExportFailed::Timeout(limit)))
     }
@@ -234,6 +231,24 @@ impl Exporter {
         let error = error.map(|error| error as &dyn std::error::Error);
         let collector: &Collector = &self.settings.collector;
         tracing::warn!(%collector, error, dropped = dropped - before, "traces: spans were dropped");
+    }
+}
+
+/// How many spans a collector rejects, by its answer. One in another form says nothing of it.
+fn rejected(answer: Bytes) -> u64 {
+    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
+    let rejected = answer.partial_success.map_or(0, |partial| partial.rejected_spans);
+    u64::try_from(rejected).unwrap_or(0)
+}
+
+/// Whatever a collector answers, a number of rejected spans comes of it; what its answer says is not lost when it is written again.
+#[doc(hidden)]
+pub fn fuzz_answer(answer: Bytes) {
+    let told = rejected(answer.clone());
+    if let Ok(answer) = ExportTraceServiceResponse::decode(answer) {
+        assert_eq!(rejected(answer.encode_to_vec().into()), told);
+    } else {
+        assert_eq!(told, 0);
     }
 }
 

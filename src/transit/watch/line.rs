@@ -22,33 +22,57 @@ const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 10..=10_000;
 /// A body, line by line.
 pub(super) struct Lines {
     body: ResponseBody,
-    buffer: BytesMut,
+    cutter: Cutter,
 }
 
 impl Lines {
     pub(super) fn new(body: ResponseBody) -> Self {
-        Self { body, buffer: BytesMut::new() }
+        Self { body, cutter: Cutter::default() }
     }
 
     /// The next line, without its line feed. The end of the body is an error: a watch has none.
     pub(super) async fn next(&mut self) -> Result<Bytes, TransitError> {
-        let mut searched = 0;
         loop {
-            if let Some(at) = self.buffer.iter().skip(searched).position(|byte| *byte == b'\n') {
-                let mut line = self.buffer.split_to(searched + at + 1);
-                line.truncate(searched + at);
-                return Ok(line.freeze());
-            }
-            searched = self.buffer.len();
-            if searched > LINE_MAX {
-                return Err(TransitError::WatchLine);
+            if let Some(line) = self.cutter.line()? {
+                return Ok(line);
             }
             match self.body.frame().await {
-                Some(Ok(frame)) => self.buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Ok(frame)) => self.cutter.take(&frame.into_data().unwrap_or_default()),
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err(TransitError::WatchEnded),
             }
         }
+    }
+}
+
+/// Cuts lines out of what comes in pieces.
+#[derive(Default)]
+struct Cutter {
+    buffer: BytesMut,
+    /// So many bytes at the beginning have no line feed among them.
+    searched: usize,
+}
+
+impl Cutter {
+    fn take(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// The next line, once it is there as a whole.
+    fn line(&mut self) -> Result<Option<Bytes>, TransitError> {
+        let found = self.buffer.iter().skip(self.searched).position(|byte| *byte == b'\n');
+        let length = found.map_or(self.buffer.len(), |at| self.searched + at);
+        if length > LINE_MAX {
+            return Err(TransitError::WatchLine);
+        }
+        if found.is_none() {
+            self.searched = length;
+            return Ok(None);
+        }
+        self.searched = 0;
+        let mut line = self.buffer.split_to(length + 1);
+        line.truncate(length);
+        Ok(Some(line.freeze()))
     }
 }
 
@@ -127,6 +151,31 @@ fn principal(principal: &str, change: &str, own_names: &OwnNames) -> Said {
             Err(_) => Said::Event(Event::Rules),
         },
     }
+}
+
+/// However a stream is cut into `pieces`, the same lines come of it, each within its bound, until one is too long.
+#[doc(hidden)]
+pub fn fuzz_stream(stream: &[u8], pieces: impl Iterator<Item = Bytes>) {
+    let (mut cutter, mut lines) = (Cutter::default(), Vec::new());
+    let mut too_long = false;
+    for piece in pieces {
+        cutter.take(&piece);
+        while let Some(line) = cutter.line().unwrap_or_else(|_| {
+            too_long = true;
+            None
+        }) {
+            lines.push(line);
+        }
+        if too_long {
+            break;
+        }
+    }
+    let mut expected: Vec<&[u8]> = stream.split(|byte| *byte == b'\n').collect();
+    // What follows the last line feed is no line yet.
+    let rest = expected.pop().unwrap_or_default();
+    let good = expected.iter().take_while(|line| line.len() <= LINE_MAX).count();
+    assert!(lines.iter().eq(&expected[..good]));
+    assert_eq!(too_long, good < expected.len() || rest.len() > LINE_MAX);
 }
 
 /// What is not understood is taken for a change that may concern anything.

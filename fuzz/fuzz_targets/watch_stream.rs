@@ -1,0 +1,4 @@
+//! Fuzzes `watch_stream`: see its property in `claviger_fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claviger_fuzz::answers::watch_stream(bytes));
