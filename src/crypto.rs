@@ -533,7 +533,7 @@ impl Digest {
     }
 }
 
-/// SHA-256 of `bytes`. The library leaves its last block on the stack: a secret is hashed within [`scrubbing_stack`].
+/// SHA-256 of `bytes`. The library leaves its last block on the stack: a secret is hashed within `scrubbing_stack`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest::digest(&digest::SHA256, bytes).as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }
