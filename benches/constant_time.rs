@@ -19,7 +19,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use time::OffsetDateTime;
 
-use claviger::crypto::{self, AeadKey, SigningKey, constant_time_eq, hmac_sha256, random_secret};
+use claviger::crypto::{self, AeadKey, constant_time_eq, hmac_sha256, random_secret};
 use claviger::custodian::seal::RootKey;
 use claviger::custodian::seal::config::SealList;
 use claviger::custodian::seal::make::NewSeal;
@@ -82,7 +82,8 @@ struct Case {
     sample: Sample,
 }
 
-/// Compares a buffer, which both classes are copied into, so that they differ in nothing else, `batch` times for each sample.
+/// Compares one buffer, made of the same bytes for both classes and spoilt then, `batch` times for each sample. A comparison before that is not
+/// timed: it waits until what was just written has arrived.
 fn comparing(
     name: &str,
     classes: [Place; 2],
@@ -91,10 +92,12 @@ fn comparing(
 ) -> Case {
     let mut right = vec![0; length];
     crypto::random_fill(&mut right).expect("random");
-    let inputs = classes.map(|place| place.of(&right));
+    let masks = classes.map(|place| place.of(&vec![0; length]));
     let mut buffer = right.clone();
     let sample = move |second: bool| {
-        buffer.copy_from_slice(&inputs[usize::from(second)]);
+        let mask = masks.iter().flatten().skip(length * usize::from(second));
+        buffer.iter_mut().zip(right.iter().zip(mask)).for_each(|(byte, (right, mask))| *byte = right ^ mask);
+        black_box(compare(black_box(&right), black_box(&buffer)));
         timed(|| {
             for _ in 0..batch {
                 black_box(compare(black_box(&right), black_box(&buffer)));
@@ -131,7 +134,7 @@ fn controls() -> impl Iterator<Item = Case> {
 }
 
 fn comparisons() -> impl Iterator<Item = Case> {
-    let lengths = [(4, 64), (16, 64), (32, 32), (64, 32), (1024, 2)];
+    let lengths = [(4, 64), (16, 64), (32, 32), (64, 32), (1024, 8)];
     let pairs = [FIRST_OR_LAST, [Place::Nowhere, Place::Last], [Place::Nowhere, Place::First]];
     lengths.into_iter().flat_map(move |(length, batch)| {
         pairs.map(|classes| comparing("crypto::constant_time_eq", classes, (length, batch, 200_000), constant_time_eq))
@@ -351,17 +354,6 @@ fn share_checksum() -> Case {
     checking("the checksum of a share", 100_000, inputs, |text| assert!(Share::parse(&text).is_err()))
 }
 
-fn public_signature() -> Case {
-    let key = SigningKey::generate().expect("random");
-    let signature = crypto::ed25519_sign(&key, b"checkpoint");
-    // R is what is compared.
-    let inputs = FIRST_OR_LAST.map(|place| [place.of(&signature[..32]), signature[32..].to_vec()].concat());
-    let public = *key.public();
-    checking("an Ed25519 signature (public)", 5_000, inputs, move |signature| {
-        assert!(crypto::ed25519_verify(&public, b"checkpoint", &signature).is_err());
-    })
-}
-
 /// What was seen of a case.
 struct Seen {
     /// The t that is furthest from 0, and the share of the samples that it is of.
@@ -414,7 +406,7 @@ fn moments(times: impl Iterator<Item = f64> + Clone) -> Moments {
 
 fn main() -> ExitCode {
     let whole = [request_signature, form_signature, chunk_signature, tag, customer_check, seals_mac, share_checksum];
-    let cases = controls().chain(comparisons()).chain(whole.map(|make| make())).chain([public_signature()]);
+    let cases = controls().chain(comparisons()).chain(whole.map(|make| make()));
     println!("{:>8} {:>6} {:>12} {:>12}", "t", "of", "difference", "seen from");
     let mut wrong = 0;
     for mut case in cases {

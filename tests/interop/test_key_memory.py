@@ -22,7 +22,8 @@ TOLD_S, IDLE_S = 1.5, 11
 CONTROL = """
 import sys
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-encryptor = Cipher(algorithms.AES(bytes.fromhex(sys.stdin.readline())), modes.CTR(bytes(16))).encryptor()
+text = sys.stdin.readline()
+encryptor = Cipher(algorithms.AES(bytes.fromhex(text)), modes.CTR(bytes(16))).encryptor()
 encryptor.update(bytes(64))
 print("ready", flush=True)
 sys.stdin.readline()

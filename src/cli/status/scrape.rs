@@ -73,19 +73,23 @@ impl Scrape {
         quantile(&since, q).or_else(|| quantile(&all, q))
     }
 
-    /// Upper bounds and how many were not above, in the order of bounds.
+    /// Upper bounds and how many were not above, in the order of bounds. What is no number is passed over.
     fn buckets(&self, name: &str) -> Vec<(f64, f64)> {
         let name = format!("{name}_bucket");
         let mut buckets: Vec<(f64, f64)> = Vec::new();
         for sample in self.samples.iter().filter(|sample| sample.name == name) {
             let bound = sample.labels.get("le").map(String::as_str).unwrap_or_default();
             let Ok(bound) = bound.replace("+Inf", "inf").parse::<f64>() else { continue };
-            match buckets.iter_mut().find(|(same, _)| *same == bound) {
-                Some((_, count)) => *count += sample.value,
-                None => buckets.push((bound, sample.value)),
+            if bound > f64::NEG_INFINITY && sample.value.is_finite() {
+                buckets.push((bound, sample.value));
             }
         }
         buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        buckets.dedup_by(|(next, more), (bound, count)| {
+            let same = next == bound;
+            *count += if same { *more } else { 0.0 };
+            same
+        });
         buckets
     }
 }
@@ -101,7 +105,7 @@ fn quantile(buckets: &[(f64, f64)], q: f64) -> Option<f64> {
                 return Some(below);
             }
             let within = if *count > counted { (rank - counted) / (count - counted) } else { 0.0 };
-            return Some(below + (bound - below) * within);
+            return Some((below * (1.0 - within) + bound * within).min(*bound));
         }
         (below, counted) = (*bound, *count);
     }
