@@ -128,7 +128,14 @@ def _candidates(content, words):
     rest = rest.to_bytes(len(content), "little")
     # Three words that come out as zero, and of the fourth hardly a byte; long runs are where there is nothing.
     runs = (match.span() for match in re.finditer(rb"\0{12,}", rest))
-    return [at for start, end in runs if end - start < 24 for at in range(start, end - 11)]
+    return [at for start, end in runs if end - start < 24 for at in range(start, end - 11) if _goes_on(content, at, 4 * words)]
+
+
+def _goes_on(content, at, length):
+    """Whether the first word after the key is what the expansion makes of it: all else takes longer to find out."""
+    first, last, next_ = (content[start:start + 4] for start in (at, at + length - 4, at + length))
+    made = (last[1:] + last[:1]).translate(S_BOX)
+    return len(next_) == 4 and bytes(one ^ other for one, other in zip(made, first)) == bytes([next_[0] ^ 1]) + next_[1:]
 
 
 def _s_box():

@@ -1,5 +1,6 @@
 """Which secrets lie in the memory of proxy and custodian, as the machine's administrator could read it: what is in use, and nothing of what is over."""
 
+import gc
 import random
 import subprocess
 import sys
@@ -154,9 +155,10 @@ def scene(weed, tmp_path_factory):
         scene.look("proxy, while a download stands still", deployment.proxy)
         body.read()
         scene.look("proxy, with its client's connections open", deployment.proxy)
-        # It holds on to its connection.
+        # It holds on to its connection, until it is collected.
         del body
         s3.close()
+        gc.collect()
         deployment.proxy.wait_until(lambda: not connections(deployment.proxy_port), "end of its client's connections")
         time.sleep(0.2)
         scene.look("proxy, after its client left", deployment.proxy)
