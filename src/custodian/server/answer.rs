@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::json::InvalidField;
 use super::places::Place;
 use crate::net::BoxError;
 use crate::tlog::Receipt;
@@ -91,6 +92,12 @@ pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) errors: Vec<String>,
     pub(super) data: Option<Value>,
+}
+
+impl From<InvalidField> for Failure {
+    fn from(error: InvalidField) -> Self {
+        Self::bad(error.to_string())
+    }
 }
 
 impl Failure {

@@ -43,7 +43,7 @@ pub(super) async fn make(
     call: &GatedCall,
 ) -> Result<Answer, Failure> {
     let recipients = texts(body, "recipients")?.ok_or_else(|| Failure::bad("missing recipients"))?;
-    let threshold = body.integer("threshold").map_err(|error| Failure::bad(error.to_string()))?;
+    let threshold = body.integer("threshold")?;
     let threshold = threshold.ok_or_else(|| Failure::bad("missing threshold"))?;
     let audience = Audience::new(recipients, u64::try_from(threshold).unwrap_or_default()).map_err(refused)?;
     let kek = |name: &str| KekName::new(name).map_err(|error| Failure::bad(error.to_string()));
@@ -70,9 +70,8 @@ pub(super) async fn restore(
     body: &Object<'_>,
     path: &str,
 ) -> Result<Answer, Failure> {
-    let field = |name: &'static str| body.text(name).map_err(|error| Failure::bad(error.to_string()));
-    let backup = field("backup")?.map(|text| Backup::parse(text).map_err(refused)).transpose()?;
-    let given = field("backup_sha256")?;
+    let backup = body.text("backup")?.map(|text| Backup::parse(text).map_err(refused)).transpose()?;
+    let given = body.text("backup_sha256")?;
     let sha256 = match (&backup, given) {
         (Some(backup), None) => backup.sha256(),
         (None, Some(digits)) => unhex(digits).ok_or_else(|| Failure::bad("backup_sha256 must be 64 hex digits"))?,
@@ -102,17 +101,16 @@ pub(super) async fn give_share(
     body: &Object<'_>,
     path: &str,
 ) -> Result<Answer, Failure> {
-    let field = |name: &'static str| body.text(name).map_err(|error| Failure::bad(error.to_string()));
-    let sha256 = field("backup_sha256")?.and_then(unhex);
+    let sha256 = body.text("backup_sha256")?.and_then(unhex);
     let sha256 = sha256.ok_or_else(|| Failure::bad("backup_sha256 must be 64 hex digits"))?;
-    let share = field("share")?.ok_or_else(|| Failure::bad("missing share"))?;
+    let share = body.text("share")?.ok_or_else(|| Failure::bad("missing share"))?;
     let call = restoring(&sha256, path.strip_suffix("/share").unwrap_or(path));
     told(engine.give_share(who, share.trim_ascii(), &call).await, |held| json!({ "shares": held }))
 }
 
 /// `POST restore/branches` `{kek, branches: [{id, context, generated, ciphertexts}]}`.
 pub(super) async fn restore_branches(engine: &Engine, who: &Requester, body: &Object<'_>) -> Result<Answer, Failure> {
-    let name = body.text("kek").map_err(|error| Failure::bad(error.to_string()))?;
+    let name = body.text("kek")?;
     let name = KekName::new(name.ok_or_else(|| Failure::bad("missing kek"))?);
     let name = name.map_err(|error| Failure::bad(error.to_string()))?;
     let Some(Value::List(items)) = body.get("branches") else { return Err(Failure::bad("missing branches")) };

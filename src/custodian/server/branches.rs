@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::answer::{Answer, Failure};
 use super::json::{Object, Value};
-use super::ours::{field, told};
+use super::ours::told;
 use super::router::parameter;
 use crate::custodian::approval::json::rfc3339;
 use crate::custodian::engine::{BRANCHES_AT_ONCE_MAX, BranchFailure, BranchList, Census, Each, Engine, Retirement};
@@ -116,7 +116,7 @@ pub(super) async fn confirm(
     kek: &KekName,
     body: &Object<'_>,
 ) -> Result<Answer, Failure> {
-    let site = body.text("site").map_err(field)?.ok_or_else(|| Failure::bad("missing site"))?;
+    let site = body.text("site")?.ok_or_else(|| Failure::bad("missing site"))?;
     let read: Vec<_> = items(body, "branches")?.iter().map(read_back).collect::<Result<_, _>>()?;
     told(
         engine.confirm_branches(who, kek, site, &read).await,
@@ -126,8 +126,8 @@ pub(super) async fn confirm(
 
 fn read_back(value: &Value<'_>) -> Result<(BranchId, Option<WrappedKey>), Failure> {
     let Value::Object(one) = value else { return Err(Failure::bad("branches are objects with id and ciphertext")) };
-    let id = one.text("id").map_err(field)?.and_then(BranchId::parse).ok_or_else(|| Failure::bad("invalid id"))?;
-    let wrapped = one.text("ciphertext").map_err(field)?.map(|text| {
+    let id = one.text("id")?.and_then(BranchId::parse).ok_or_else(|| Failure::bad("invalid id"))?;
+    let wrapped = one.text("ciphertext")?.map(|text| {
         let parsed = Ciphertext::parse(text).map_err(|error| Failure::bad(error.to_string()))?;
         WrappedKey::new(parsed.version(), parsed.bytes().to_vec())
             .map_err(|_| Failure::bad("invalid ciphertext length"))

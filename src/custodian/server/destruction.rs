@@ -15,7 +15,7 @@ const FIELDS: &[&str] = &["version"];
 
 /// The whole KEK, or with `{"version":N}` that version and all before it.
 fn target(kek: &KekName, body: &Object<'_>) -> Result<Target, Failure> {
-    let given = body.integer("version").map_err(|error| Failure::bad(error.to_string()))?;
+    let given = body.integer("version")?;
     let version = |number| u32::try_from(number).ok().and_then(KekVersion::new);
     let through = given.map(|number| version(number).ok_or_else(|| Failure::bad("version must be 1 or more")));
     Ok(Target { kek: kek.clone(), through: through.transpose()? })

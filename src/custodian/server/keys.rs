@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value as Json, json};
 
 use super::answer::{Answer, Content, Failure};
-use super::json::{InvalidField, Object, Value};
+use super::json::{Object, Value};
 use super::refusal::{self, Asked};
 use crate::custodian::engine::{Done, Engine, EngineError, GatedCall};
 use crate::custodian::kek::{KekInfo, KeyChange, KeyOptions, KeyType, KeyringError, Labels};
@@ -34,10 +34,6 @@ const CONFIG_FIELDS: &[&str] = &[
     "auto_rotate_period",
     "name",
 ];
-
-fn field(error: InvalidField) -> Failure {
-    Failure::bad(error.to_string())
-}
 
 /// What Vault tells of a key, and in `claviger` what is ours.
 fn told(info: &KekInfo) -> Json {
@@ -106,21 +102,21 @@ pub(super) async fn create(
 }
 
 fn options(body: &Object<'_>) -> Result<KeyOptions, Failure> {
-    let kind = body.text("type").map_err(field)?.unwrap_or("aes256-gcm96");
+    let kind = body.text("type")?.unwrap_or("aes256-gcm96");
     let key_type = KeyType::from_name(kind).ok_or_else(|| Failure::bad(format!("unknown key type {}", shown(kind))))?;
-    if body.flag("convergent_encryption").map_err(field)? == Some(true) {
+    if body.flag("convergent_encryption")? == Some(true) {
         return Err(Failure::bad("convergent encryption is not supported"));
     }
-    if body.integer("key_size").map_err(field)?.unwrap_or_default() != 0 {
+    if body.integer("key_size")?.unwrap_or_default() != 0 {
         return Err(Failure::bad(format!("key_size is not valid for algorithm {}", key_type.as_str())));
     }
-    let flag = |name| Ok::<_, Failure>(body.flag(name).map_err(field)?.unwrap_or_default());
+    let flag = |name| Ok::<_, Failure>(body.flag(name)?.unwrap_or_default());
     Ok(KeyOptions {
         key_type,
         derived: flag("derived")?,
         exportable: flag("exportable")?,
         allow_plaintext_backup: flag("allow_plaintext_backup")?,
-        auto_rotate_period_s: body.seconds("auto_rotate_period").map_err(field)?.unwrap_or_default(),
+        auto_rotate_period_s: body.seconds("auto_rotate_period")?.unwrap_or_default(),
         labels: labels(body)?,
     })
 }
@@ -132,7 +128,7 @@ fn shown(kind: &str) -> &str {
 }
 
 fn labels(body: &Object<'_>) -> Result<Labels, Failure> {
-    let Some(object) = body.object("labels").map_err(field)? else { return Ok(Labels::default()) };
+    let Some(object) = body.object("labels")? else { return Ok(Labels::default()) };
     let pair = |(name, value): (&str, &Value<'_>)| Some((name.to_owned(), value.as_text()?.to_owned()));
     let labels = object.pairs().map(pair).collect::<Option<BTreeMap<_, _>>>();
     let labels = labels.ok_or_else(|| Failure::bad("the values of labels are strings"))?;
@@ -173,14 +169,14 @@ pub(super) async fn configure(
         "since Vault 0.3 (prior to the OpenBao fork), transit key numbering starts at 1; forcing minimum to 1"
             .to_owned()
     });
-    let flag = |name| body.flag(name).map_err(field);
+    let flag = |name| body.flag(name);
     let change = KeyChange {
         min_decryption_version: min_decryption,
         min_encryption_version: version(body, "min_encryption_version", "min encryption version cannot be negative")?,
         deletion_allowed: flag("deletion_allowed")?,
         exportable: flag("exportable")?,
         allow_plaintext_backup: flag("allow_plaintext_backup")?,
-        auto_rotate_period_s: body.seconds("auto_rotate_period").map_err(field)?,
+        auto_rotate_period_s: body.seconds("auto_rotate_period")?,
     };
     let done = engine.configure(who, kek, change, call).await;
     Ok(answer(done, Asked::Configure, kek)?.with_warnings(forced).with_warnings(body.warning(CONFIG_FIELDS)))
@@ -188,7 +184,7 @@ pub(super) async fn configure(
 
 /// A version number. One that is too large for a version is above every latest one.
 fn version(body: &Object<'_>, name: &'static str, negative: &str) -> Result<Option<u32>, Failure> {
-    let Some(number) = body.integer(name).map_err(field)? else { return Ok(None) };
+    let Some(number) = body.integer(name)? else { return Ok(None) };
     if number < 0 {
         return Err(Failure::bad(negative));
     }

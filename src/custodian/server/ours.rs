@@ -6,17 +6,13 @@ use tokio::task::spawn_blocking;
 
 use super::answer::{Answer, Content, Failure};
 use super::base64;
-use super::json::{InvalidField, Object};
+use super::json::Object;
 use super::refusal::{self, Asked};
 use crate::custodian::approval::json::hex;
 use crate::custodian::approval::{Approval, Verb};
 use crate::custodian::engine::{Done, Engine, EngineError, GatedCall};
 use crate::custodian::grant::NewGrant;
 use crate::custodian::requester::Requester;
-
-pub(super) fn field(error: InvalidField) -> Failure {
-    Failure::bad(error.to_string())
-}
 
 fn now_unix_s() -> i64 {
     OffsetDateTime::now_utc().unix_timestamp()
@@ -42,8 +38,8 @@ pub(super) async fn revocations(engine: &Engine, who: &Requester) -> Result<Answ
 
 /// `POST revocations` `{principal, note}`.
 pub(super) async fn revoke(engine: &Engine, who: &Requester, body: &Object<'_>) -> Result<Answer, Failure> {
-    let principal = body.text("principal").map_err(field)?.ok_or_else(|| Failure::bad("missing principal"))?;
-    let note = body.text("note").map_err(field)?.unwrap_or_default();
+    let principal = body.text("principal")?.ok_or_else(|| Failure::bad("missing principal"))?;
+    let note = body.text("note")?.unwrap_or_default();
     told(engine.revoke_principal(who, principal, note).await, |one| one.to_json())
 }
 
@@ -77,7 +73,7 @@ pub(super) async fn proposal(engine: &Engine, who: &Requester, id: &str) -> Resu
 /// The officer's signature in the body: `{certificate, signature}`, both in base64.
 fn approval(body: &Object<'_>, verb: Verb) -> Result<Approval, Failure> {
     let bytes = |name: &'static str| {
-        let text = body.text(name).map_err(field)?.ok_or_else(|| Failure::bad(format!("missing {name}")))?;
+        let text = body.text(name)?.ok_or_else(|| Failure::bad(format!("missing {name}")))?;
         base64::decode(text).map(|bytes| bytes.to_vec()).map_err(|error| Failure::bad(format!("{name}: {error}")))
     };
     let (certificate, signature) = (bytes("certificate")?, bytes("signature")?);

@@ -7,17 +7,13 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Content, Failure, SecretJson};
 use super::certificate::Certificate;
-use super::json::{InvalidField, Object};
+use super::json::Object;
 use super::state::Unsealed;
 use super::token::{TOKEN_TTL_S, Token};
 use crate::custodian::requester::Requester;
 
 /// A token that was given with the request, and is good.
 pub(super) type Given<'t> = Option<(&'t [u8], Token)>;
-
-fn field(error: InvalidField) -> Failure {
-    Failure::bad(error.to_string())
-}
 
 fn rfc3339(unix_s: u64) -> String {
     let time = i64::try_from(unix_s).ok().and_then(|unix_s| OffsetDateTime::from_unix_timestamp(unix_s).ok());
@@ -67,7 +63,7 @@ pub(super) fn log_in(
     body: &Object<'_>,
     now_s: u64,
 ) -> Result<Answer, Failure> {
-    let role = body.text("name").map_err(field)?.unwrap_or_default();
+    let role = body.text("name")?.unwrap_or_default();
     if !role.is_empty() && role != who.id.role() {
         return Err(Failure::bad("invalid certificate or no client certificate supplied"));
     }
@@ -119,7 +115,7 @@ pub(super) fn renew(
     now_s: u64,
 ) -> Result<Answer, Failure> {
     let (text, token) = token.ok_or_else(Failure::denied)?;
-    let asked = body.seconds("increment").map_err(field)?.filter(|seconds| *seconds > 0).unwrap_or(TOKEN_TTL_S);
+    let asked = body.seconds("increment")?.filter(|seconds| *seconds > 0).unwrap_or(TOKEN_TTL_S);
     let renewed = unsealed.tokens.renew(token, asked, now_s);
     let renewed = renewed.map_err(|error| Failure::internal(&error.to_string()))?;
     let text = Zeroizing::new(String::from_utf8_lossy(text).into_owned());

@@ -134,13 +134,12 @@ pub(super) async fn unseal(server: &Server, who: &Requester, body: &Object<'_>) 
     if !who.id.is_officer() {
         return Err(Failure::denied());
     }
-    let field = |error: super::json::InvalidField| Failure::bad(error.to_string());
-    if body.flag("reset").map_err(field)? == Some(true) {
+    if body.flag("reset")? == Some(true) {
         server.state.reset().await.map_err(|failed| unseal_failure(&failed))?;
         tracing::info!(principal = %who.id, "the shares given so far are forgotten");
         return seal_status(server).await;
     }
-    let text = body.text("key").map_err(field)?.filter(|text| !text.is_empty());
+    let text = body.text("key")?.filter(|text| !text.is_empty());
     let missing = "'key' must be specified in request body as JSON, or 'reset' set to true";
     let share = Share::parse(text.ok_or_else(|| Failure::bad(missing))?);
     let share = share.map_err(|invalid| Failure::bad(format!("invalid key: {invalid}")))?;

@@ -170,18 +170,17 @@ fn read_items(
     operation: Operation,
     batch: bool,
 ) -> Result<Vec<Result<Item, String>>, Failure> {
-    let field = |error: super::json::InvalidField| Failure::bad(error.to_string());
     let mut items = Vec::with_capacity(objects.len());
     let mut with_context = None;
     for object in objects {
-        let context = object.text("context").map_err(field)?.unwrap_or_default();
+        let context = object.text("context")?.unwrap_or_default();
         if *with_context.get_or_insert(!context.is_empty()) == context.is_empty() {
             return Err(Failure::bad("context should be set either in all the request blocks or in none"));
         }
-        let input = object.text(operation.input()).map_err(field)?;
-        let version = object.integer("key_version").map_err(field)?.unwrap_or_default();
-        let aad = object.text("associated_data").map_err(field)?.unwrap_or_default();
-        if object.flag("convergent_encryption").map_err(field)? == Some(true) {
+        let input = object.text(operation.input())?;
+        let version = object.integer("key_version")?.unwrap_or_default();
+        let aad = object.text("associated_data")?.unwrap_or_default();
+        if object.flag("convergent_encryption")? == Some(true) {
             return Err(Failure::bad("convergent encryption is not supported"));
         }
         // `null` is an empty plaintext, as it is for Vault.
@@ -288,14 +287,13 @@ fn batch_answer(
     operation: Operation,
     body: &Object<'_>,
 ) -> Result<Answer, Failure> {
-    let field = |error: super::json::InvalidField| Failure::bad(error.to_string());
-    let partial = body.integer("partial_failure_response_code").map_err(field)?;
+    let partial = body.integer("partial_failure_response_code")?;
     let mut json = SecretJson::with_capacity(32 + outcomes.iter().map(room).sum::<usize>());
     json.raw("{\"batch_results\":[");
     for (index, (outcome, object)) in outcomes.iter().zip(objects).enumerate() {
         json.raw(if index == 0 { "{" } else { ",{" });
         write(&mut json, outcome, operation);
-        let reference = object.text("reference").map_err(field)?.unwrap_or_default();
+        let reference = object.text("reference")?.unwrap_or_default();
         json.raw(",\"reference\":").text(reference).raw("}");
     }
     json.raw("]}");
@@ -349,15 +347,14 @@ pub(super) async fn data_key(
     plaintext: bool,
     body: &Object<'_>,
 ) -> Result<Answer, Failure> {
-    let field = |error: super::json::InvalidField| Failure::bad(error.to_string());
-    let context = body.text("context").map_err(field)?.unwrap_or_default();
+    let context = body.text("context")?.unwrap_or_default();
     let context = base64::decode(context).map_err(|_| Failure::bad("failed to base64-decode context"))?.to_vec();
-    let aad = body.text("associated_data").map_err(field)?.unwrap_or_default();
+    let aad = body.text("associated_data")?.unwrap_or_default();
     let aad = base64::decode(aad).map_err(Failure::bad)?.to_vec();
-    let bits = body.integer("bits").map_err(field)?.unwrap_or(256);
+    let bits = body.integer("bits")?.unwrap_or(256);
     let length = u32::try_from(bits).ok().and_then(DataKeyLen::from_bits);
     let length = length.ok_or_else(|| Failure::bad("invalid bit length"))?;
-    let version = body.integer("key_version").map_err(field)?.unwrap_or_default();
+    let version = body.integer("key_version")?.unwrap_or_default();
     let version = key_version(version).map_err(Failure::bad)?;
     let request = GenerateRequest { context, aad, version, plaintext };
     let done = engine.generate(who, kek, length, request).await;
