@@ -48,7 +48,7 @@ pub use sites::SiteSection;
 pub use storage::StorageSection;
 pub use written::Written;
 
-use section::{Document, Section};
+use section::{Document, Section, if_sound};
 use written::NamedFile;
 
 /// Most bytes of a configuration file.
@@ -191,23 +191,10 @@ fn read(root: Section<'_>, file: &Path) -> Option<Config> {
         buckets,
         keks,
         clients: clients?,
-        anonymous: match anonymous {
-            None => None,
-            Some(anonymous) => Some(anonymous?),
-        },
-        // A section with a mistake in it is no reason to do without.
-        audit: match audit {
-            None => None,
-            Some(audit) => Some(audit?),
-        },
-        metrics: match metrics {
-            None => None,
-            Some(metrics) => Some(metrics?),
-        },
-        traces: match traces {
-            None => None,
-            Some(traces) => Some(traces?),
-        },
+        anonymous: if_sound(anonymous)?,
+        audit: if_sound(audit)?,
+        metrics: if_sound(metrics)?,
+        traces: if_sound(traces)?,
         log_format,
         log_filter,
         written,

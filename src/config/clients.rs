@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::files;
 use super::problem::Mistake;
-use super::section::Section;
+use super::section::{Section, if_sound};
 use crate::crypto::constant_time_eq;
 use crate::custody::reason::Reason;
 use crate::names::{LogicalBucket, Principal};
@@ -61,10 +61,7 @@ fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<C
     if let Some(line) = lines.insert(access_key.text.to_owned(), access_key.line) {
         access_key.note(Mistake::Duplicate(line));
     }
-    let storage_credentials = match storage_credentials {
-        Some(credentials) => Some(credentials?),
-        None => None,
-    };
+    let storage_credentials = if_sound(storage_credentials)?;
     Some(Client {
         access_key: access_key.parsed(files::access_key)?,
         secret: secret?,

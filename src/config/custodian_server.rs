@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::files;
 use super::problem::{Mistake, Problems};
-use super::section::{Section, Text};
+use super::section::{Section, Text, if_sound};
 use super::traces;
 use crate::custodian::audit::AuditSettings;
 use crate::custodian::engine::POLICY_LEN_MAX;
@@ -178,14 +178,8 @@ fn read(root: Section<'_>, file: &Path) -> Option<CustodianConfig> {
         policy,
         approvals,
         keys: keys?,
-        metrics: match metrics {
-            None => None,
-            Some(metrics) => Some(metrics?),
-        },
-        traces: match traces {
-            None => None,
-            Some(traces) => Some(traces?),
-        },
+        metrics: if_sound(metrics)?,
+        traces: if_sound(traces)?,
         log_format,
         log_filter,
     })

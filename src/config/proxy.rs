@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::Mistake;
-use super::section::{Section, Text};
+use super::section::{Section, Text, if_sound};
 use crate::names::WriterDomain;
 use crate::net::tls::{self, IdentityFiles, ServerIdentities, TlsError};
 
@@ -106,10 +106,7 @@ fn transport(
         section.note_at("issuer", Mistake::IssuerWithoutDomains);
     }
     let (first, further) = (first?, further?);
-    let issuer = match issuer {
-        Some(issuer) => Some(issuer?),
-        None => None,
-    };
+    let issuer = if_sound(issuer)?;
     if std::iter::once(&first).chain(&further).filter(|pair| !pair.is_right()).count() > 0 {
         return None;
     }

@@ -16,6 +16,11 @@ use super::written::{NamedFile, Written};
 /// What belongs into files, under these names with `_file`.
 const SECRETS: [&str; 6] = ["secret_key", "storage_secret_key", "passphrase", "key", "keyring", "token"];
 
+/// A part that may be missing: `None` if it is there with a mistake in it, which is no reason to do without.
+pub(super) fn if_sound<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    part.map_or(Some(None), |read| read.map(Some))
+}
+
 /// A document under way: where mistakes are noted.
 pub(super) struct Document<'t> {
     text: &'t str,

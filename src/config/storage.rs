@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::custodian_server::site as site_name;
 use super::files;
 use super::problem::Mistake;
-use super::section::{Section, Text};
+use super::section::{Section, Text, if_sound};
 use crate::names::LogicalBucket;
 use crate::net::tls::{self, ClientTls};
 use crate::s3::sigv4::Credentials;
@@ -64,10 +64,7 @@ pub(super) fn server(section: Section<'_>, site: Option<String>) -> Option<Stora
     let copy_limit_bytes = section.number("copy_limit_bytes", 5 << 20..=5 << 30, 5 << 30);
     section.finish();
     allow_plaintext?;
-    let replica = match replica {
-        Some(replica) => Some(replica?),
-        None => None,
-    };
+    let replica = if_sound(replica)?;
     let (settings, credentials) = place?;
     let settings = StorageSettings {
         metadata_limit_bytes,
