@@ -316,12 +316,13 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }
 
-/// As [`hmac_sha256`], where the result is a key itself.
-pub fn hmac_sha256_key(key: &[u8], message: &[u8]) -> Secret<32> {
+/// `HMAC(…HMAC(HMAC(key, first), further₁)…)`: a key that is derived in steps.
+pub fn hmac_sha256_chain(key: &[u8], first: &[u8], further: &[&[u8]]) -> Secret<32> {
+    let sign = |key: &[u8], message: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
     let derived = scrubbing_stack(|| {
         Secret::try_fill(|out| {
-            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
-            out.copy_from_slice(tag.as_ref());
+            let last = further.iter().fold(sign(key, first), |tag, message| sign(tag.as_ref(), message));
+            out.copy_from_slice(last.as_ref());
             Ok::<(), InvalidSecret>(())
         })
     });

@@ -65,6 +65,11 @@ pub(super) fn parse_kek(record: &Record) -> Result<Kek, StoreError> {
     Kek::parse(&record.body).map_err(|_| not_understood(Kind::Kek))
 }
 
+/// The print of a record, which may be a key's.
+fn print_of(body: &[u8]) -> Print {
+    scrubbing_stack(|| sha256(body))
+}
+
 /// All records of a kind. What did not change since `before` is not parsed again.
 async fn list<N: Ord + std::hash::Hash + Eq, T>(
     store: &SealedStore,
@@ -77,7 +82,7 @@ async fn list<N: Ord + std::hash::Hash + Eq, T>(
     let mut all = Vec::with_capacity(listing.records.len());
     for record in &listing.records {
         let name = name(&record.name).ok_or_else(|| not_understood(kind))?;
-        let (version, print) = (record.version, scrubbing_stack(|| sha256(&record.body)));
+        let (version, print) = (record.version, print_of(&record.body));
         let same = before(&name).filter(|stored| stored.version == version && stored.print == print);
         let stored = match same {
             Some(stored) => stored,
@@ -165,8 +170,7 @@ impl Snapshot {
     pub(super) fn after(&self, generation: u64, edits: Vec<Edit>, encoded: &[Encoded]) -> Self {
         let mut next = Self { generation, ..self.clone() };
         for (Edit { expected, item }, encoded) in edits.into_iter().zip(encoded) {
-            let now =
-                (expected + 1, encoded.body.as_ref().map(|body| scrubbing_stack(|| sha256(body))).unwrap_or_default());
+            let now = (expected + 1, encoded.body.as_ref().map(|body| print_of(body)).unwrap_or_default());
             let (version, print) = now;
             match item {
                 Item::Kek(name, Some(value)) => {

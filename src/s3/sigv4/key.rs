@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::encoding::hex;
 use super::{SERVICE, TERMINATOR, Timestamp};
-use crate::crypto::{constant_time_eq, hmac_sha256, hmac_sha256_key, sha256};
+use crate::crypto::{constant_time_eq, hmac_sha256, hmac_sha256_chain, sha256};
 use crate::secret::{Secret, SecretBytes};
 
 /// SHA-256 of nothing, in hex: a constant line of each chunk's string to sign.
@@ -30,10 +30,8 @@ impl Scope {
         let mut start = Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
         start.extend_from_slice(b"AWS4");
         start.extend_from_slice(secret.expose());
-        let date = hmac_sha256_key(&start, self.date.as_bytes());
-        let region = hmac_sha256_key(date.expose(), self.region.as_bytes());
-        let service = hmac_sha256_key(region.expose(), SERVICE.as_bytes());
-        hmac_sha256_key(service.expose(), TERMINATOR.as_bytes())
+        let further = [self.region.as_bytes(), SERVICE.as_bytes(), TERMINATOR.as_bytes()];
+        hmac_sha256_chain(&start, self.date.as_bytes(), &further)
     }
 }
 
