@@ -175,25 +175,12 @@ fn valid_for(params: &mut CertificateParams, days: i64) {
 mod tests {
     use std::sync::Arc;
 
-    use rustls::{ClientConnection, ConnectionCommon, ServerConnection};
+    use rustls::{ClientConnection, ServerConnection};
     use rustls_pki_types::ServerName;
 
     use super::*;
+    use crate::net::tests::carry;
     use crate::net::tls::{ClientTls, IdentityFiles, client_config, server_config};
-
-    /// Moves what one side wants to send to the other.
-    fn carry<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) -> Result<(), rustls::Error> {
-        let mut bytes = Vec::new();
-        while from.wants_write() {
-            from.write_tls(&mut bytes).expect("memory");
-        }
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            to.read_tls(&mut rest).expect("memory");
-            to.process_new_packets()?;
-        }
-        Ok(())
-    }
 
     #[test]
     fn the_certificate_is_good_for_its_names_and_no_others() {

@@ -6,11 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::ConnectionCommon;
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::tls::IdentityFiles;
+
+/// Moves what one side of a TLS connection wants to send to the other.
+pub(crate) fn carry<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) -> Result<(), rustls::Error> {
+    let mut bytes = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut bytes).expect("memory");
+    }
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        to.read_tls(&mut rest).expect("memory");
+        to.process_new_packets()?;
+    }
+    Ok(())
+}
 
 /// A certificate authority whose files lie in a test's folder.
 pub(crate) struct Ca {

@@ -453,25 +453,12 @@ fn read_all(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, TlsError> {
 
 #[cfg(test)]
 mod tests {
-    use rustls::{ClientConnection, ConnectionCommon, NamedGroup, ProtocolVersion, ServerConnection};
+    use rustls::{ClientConnection, NamedGroup, ProtocolVersion, ServerConnection};
     use rustls_pki_types::ServerName;
 
     use super::*;
     use crate::net::regular::tests::{at_once, put_pipe};
-    use crate::net::tests::{Ca, write_file};
-
-    /// Moves what one side wants to send to the other.
-    fn carry<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) {
-        let mut bytes = Vec::new();
-        while from.wants_write() {
-            from.write_tls(&mut bytes).expect("memory");
-        }
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            to.read_tls(&mut rest).expect("memory");
-            to.process_new_packets().expect("TLS");
-        }
-    }
+    use crate::net::tests::{Ca, carry, write_file};
 
     #[test]
     fn keys_are_agreed_on_by_what_the_library_has_of_the_best() {
@@ -484,8 +471,8 @@ mod tests {
         let mut client = ClientConnection::new(Arc::new(client), name).expect("starts");
         let mut server = ServerConnection::new(server).expect("starts");
         while client.is_handshaking() || server.is_handshaking() {
-            carry(&mut client, &mut server);
-            carry(&mut server, &mut client);
+            carry(&mut client, &mut server).expect("TLS");
+            carry(&mut server, &mut client).expect("TLS");
         }
         assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         let best = if cfg!(feature = "aws-lc") { NamedGroup::X25519MLKEM768 } else { NamedGroup::X25519 };

@@ -87,7 +87,9 @@ impl Scrape {
         buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         buckets.dedup_by(|(next, more), (bound, count)| {
             let same = next == bound;
-            *count += if same { *more } else { 0.0 };
+            if same {
+                *count += *more;
+            }
             same
         });
         buckets
