@@ -19,7 +19,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::answer::ResponseBody;
 use super::places::Place;
@@ -84,7 +84,8 @@ impl Watch {
         let Some(mut sealed) = self.unsealed.upgrade().map(|unsealed| unsealed.sealed.subscribe()) else {
             return "the custodian is sealed";
         };
-        let mut heartbeats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        // The first at once: nobody uses a key before hearing one.
+        let mut heartbeats = interval(HEARTBEAT);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (mut line, last) = tokio::select! {
@@ -94,7 +95,8 @@ impl Watch {
                 () = lines.closed() => return "the client is gone",
                 event = self.events.recv() => match event {
                     Ok(event) => (line_of(&event), self.shuts_out(&event) || self.forbids(&event)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => (json!({ "event": "lagged" }), false),
+                    // Among what was missed may be that this client was shut out.
+                    Err(broadcast::error::RecvError::Lagged(_)) => (json!({ "event": "lagged" }), !self.may_watch()),
                     Err(broadcast::error::RecvError::Closed) => return "the custodian is sealed",
                 },
                 _ = heartbeats.tick() => {
@@ -127,8 +129,11 @@ impl Watch {
 impl Watch {
     /// Whether it is another policy, by which this client may not watch.
     fn forbids(&self, event: &Event) -> bool {
-        let may = || self.unsealed.upgrade().is_some_and(|unsealed| unsealed.engine.may(&self.who, Action::Watch));
-        matches!(event, Event::Policy { .. }) && !may()
+        matches!(event, Event::Policy { .. }) && !self.may_watch()
+    }
+
+    fn may_watch(&self) -> bool {
+        self.unsealed.upgrade().is_some_and(|unsealed| unsealed.engine.may(&self.who, Action::Watch))
     }
 }
 

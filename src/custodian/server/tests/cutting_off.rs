@@ -25,11 +25,12 @@ async fn a_disabled_key_is_told_within_a_second_and_heartbeats_come_in_between()
     let mut lines = watch(&proxy).await;
     let begun = Instant::now();
     let mut made_ms = 0;
-    for _ in 0..3 {
+    for nth in 0..3 {
         let line = lines.next().await.expect("a line");
         assert_eq!(line["event"], "heartbeat");
         let before_ms = std::mem::replace(&mut made_ms, line["elapsed_ms"].as_u64().expect("a time"));
-        assert!(made_ms >= before_ms + 200, "{line}");
+        // The first comes at once.
+        assert!(nth == 0 || made_ms >= before_ms + 200, "{line}");
     }
     assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
 

@@ -151,3 +151,35 @@ async fn a_watch_ends_with_the_leave_for_it() {
     }
     assert_eq!(event(&mut stays).await.as_deref(), Some("heartbeat"));
 }
+
+#[tokio::test]
+async fn who_missed_being_shut_out_is_not_told_more() {
+    let custodian = custodian(4).await;
+    let (stays, goes) = (proxy("p1"), proxy("p2"));
+    let unsealed = custodian.server.state.unsealed().expect("is unsealed");
+    let lagging = |who: &Requester| {
+        let (sender, events) = broadcast::channel(1);
+        for _ in 0..2 {
+            sender.send(Event::Grants).expect("is heard");
+        }
+        let watch = Watch {
+            unsealed: Arc::downgrade(&unsealed),
+            who: who.clone(),
+            expires_s: i64::MAX,
+            events,
+            instance: "custodian-1".to_owned(),
+            policy: unsealed.engine.policy_hash(),
+            ending: custodian.server.ending.subscribe(),
+            slot: custodian.server.watches.try_take(&who.id).expect("a place"),
+            _counted: custodian.server.metrics.watches(),
+        };
+        (sender, start(watch))
+    };
+    unsealed.engine.revoke_principal(&stays, goes.id.as_str(), "").await.expect("revokes");
+    let (_sender, body) = lagging(&goes);
+    assert_eq!(last_event(body).await, "lagged");
+    let (_sender, mut body) = lagging(&stays);
+    for expected in ["hello", "lagged", "grants", "heartbeat", "heartbeat"] {
+        assert_eq!(event(&mut body).await.as_deref(), Some(expected));
+    }
+}
