@@ -6,10 +6,10 @@ use claviger::s3::error::{ErrorBody, parse_error};
 use claviger::s3::etag::storage_from_client;
 use claviger::s3::operation::UploadId;
 use claviger::s3::xml::{
-    BucketList, CopyResult, DeleteRequest, ListedPart, Listing, PartsListing, StoredListing, Who, acl_grants,
-    all_deleted, bucket_location, complete_upload_xml, copy_object_result, default_encryption, default_encryption_xml,
-    delete_xml, initiated_upload, initiated_upload_xml, listed_keys, listed_page, listed_parts, location_constraint,
-    location_xml, rewrite_listing, rewrite_uploads, sized_entries, tags,
+    BucketList, CopyResult, DeleteRequest, ListedPart, ListedUploads, Listing, PartsListing, StoredListing, Who,
+    acl_grants, all_deleted, bucket_location, complete_upload_xml, copy_object_result, default_encryption,
+    default_encryption_xml, delete_xml, initiated_upload, initiated_upload_xml, listed_keys, listed_page, listed_parts,
+    location_constraint, location_xml, rewrite_listing, rewrite_uploads, sized_entries, tags,
 };
 
 /// A listing that is rewritten has the same keys as before, and can be rewritten again.
@@ -37,6 +37,8 @@ pub fn xml_multipart(bytes: &[u8]) {
     }
     if let Ok(rewritten) = rewrite_uploads(bytes, &bucket) {
         assert_eq!(rewrite_uploads(&rewritten, &bucket).expect("what is written is a listing"), rewritten);
+        // Clients see each upload that is looked for there.
+        assert_eq!(ListedUploads::parse(&rewritten).ok(), ListedUploads::parse(bytes).ok());
     }
     assert_eq!(listed_page(bytes).ok().map(|page| page.keys), listed_keys(bytes).ok());
 }

@@ -20,6 +20,7 @@ mod encryption;
 mod listing;
 mod multipart;
 mod stored;
+mod uploads;
 mod walk;
 mod writer;
 
@@ -34,6 +35,7 @@ pub use encryption::{DefaultEncryption, default_encryption, default_encryption_x
 pub use listing::{ListedPage, Listing, listed_keys, listed_page, rewrite_listing, sized_entries};
 pub use multipart::{ListedPart, PartsListing, Who, initiated_upload, initiated_upload_xml, rewrite_uploads};
 pub use stored::{StoredEntry, StoredListing};
+pub use uploads::ListedUploads;
 pub use writer::Writer;
 
 pub(crate) use walk::{Node, walk};

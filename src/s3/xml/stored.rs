@@ -5,7 +5,7 @@ use percent_encoding::percent_decode;
 use super::{Node, XmlError, walk};
 
 /// Most entries of a page; S3's have 1,000.
-const MOST_ENTRIES: usize = 10_000;
+pub(super) const MOST_ENTRIES: usize = 10_000;
 
 /// An entry of a listing: the storage server's word.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -117,7 +117,7 @@ impl Raw {
 
 /// A name in a listing that is percent-encoded: in the manner of forms, where `+` stands for a space, as most servers do it (a plus sign
 /// is `%2B` in either manner).
-fn decoded(text: &str) -> Result<String, XmlError> {
+pub(super) fn decoded(text: &str) -> Result<String, XmlError> {
     let wrong = || XmlError::Value("Key");
     let digits_follow = |after: &str| after.len() >= 2 && after.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
     if !text.split('%').skip(1).all(digits_follow) {

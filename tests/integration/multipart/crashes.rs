@@ -1,7 +1,8 @@
 //! A proxy that is killed at any step, and several that work on one upload at once.
 
 use super::{KEY, OBJECT, PART, Parts, assert_object, begin, part, whole};
-use crate::harness::{BUCKET, S3, STATE, World};
+use crate::harness::store::Instead;
+use crate::harness::{BUCKET, Reply, S3, STATE, Seen, World};
 
 const LENGTHS: [(u32, usize); 2] = [(1, PART), (2, 100)];
 
@@ -113,12 +114,50 @@ async fn an_abort_touches_no_other_keys_upload() {
     // Some servers look at the id alone.
     world.store.before(|seen| {
         let abort = seen.method == http::Method::DELETE && seen.has("uploadId");
-        abort.then(|| crate::harness::store::Instead::Answer(crate::harness::Reply::xml(204, "")))
+        abort.then(|| Instead::Answer(Reply::xml(204, "")))
     });
     world.s3.abort((BUCKET, "another/object"), &id).await.fails(404, "NoSuchUpload");
     world.store.honest();
     assert_eq!(state(&world), before);
     world.s3.complete(OBJECT, &id, &parts).await.ok();
+}
+
+#[tokio::test]
+async fn an_abort_touches_no_other_buckets_upload() {
+    let world = World::new().await;
+    world.store.create("others");
+    let (id, parts) = begin(&world.s3, &LENGTHS).await;
+    let before = state(&world);
+    let is_abort = |seen: &Seen| seen.method == http::Method::DELETE && seen.has("uploadId");
+    // Some servers look at the id alone.
+    world.store.before(move |seen| is_abort(seen).then(|| Instead::Answer(Reply::xml(204, ""))));
+    let (_, key) = OBJECT;
+    world.store.take_log();
+    for key in [key, "another/object"] {
+        world.s3.abort(("others", key), &id).await.fails(404, "NoSuchUpload");
+    }
+    world.store.honest();
+    assert!(!world.store.take_log().iter().any(is_abort), "the storage server was asked to abort it");
+    assert_eq!(state(&world), before);
+    world.s3.complete(OBJECT, &id, &parts).await.ok();
+}
+
+#[tokio::test]
+async fn an_upload_without_a_record_is_aborted_where_it_is_listed() {
+    let world = World::new().await;
+    let (_, key) = OBJECT;
+    let under_way = |key: &str| world.store.uploads().values().filter(|upload| upload.key == key).count();
+    // As of a proxy that ended before it wrote the record; among so many others that the storage server lists them in pages.
+    let name = format!("{key} and more");
+    for _ in 0..1_001 {
+        world.store.begin_upload(BUCKET, key, http::HeaderMap::new());
+    }
+    let id = world.store.begin_upload(BUCKET, &name, http::HeaderMap::new());
+    assert_eq!((under_way(key), under_way(&name)), (1_001, 1));
+    world.s3.abort(OBJECT, &id).await.fails(404, "NoSuchUpload");
+    world.s3.abort((BUCKET, &name), &id).await.ok();
+    assert_eq!((under_way(key), under_way(&name)), (1_001, 0));
+    world.s3.abort((BUCKET, &name), &id).await.fails(404, "NoSuchUpload");
 }
 
 #[tokio::test]
@@ -128,7 +167,7 @@ async fn what_cannot_be_read_is_not_said_to_be_gone() {
     world.s3.complete(OBJECT, &id, &parts).await.ok();
     world.store.before(|seen| {
         let read = seen.is(http::Method::GET, KEY) && !seen.has("uploadId");
-        read.then(|| crate::harness::store::Instead::Answer(crate::harness::Reply::error(403, "AccessDenied")))
+        read.then(|| Instead::Answer(Reply::error(403, "AccessDenied")))
     });
     world.s3.complete(OBJECT, &id, &parts).await.fails(403, "AccessDenied");
     world.store.honest();
@@ -184,13 +223,13 @@ async fn an_answer_of_200_that_carries_an_error_is_one() {
     world.store.before(|seen| {
         let document = "   \n<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>later</Message></Error>";
         let complete = seen.method == http::Method::POST && seen.has("uploadId");
-        complete.then(|| crate::harness::store::Instead::Answer(crate::harness::Reply::xml(200, document)))
+        complete.then(|| Instead::Answer(Reply::xml(200, document)))
     });
     world.s3.complete(OBJECT, &id, &parts).await.fails(503, "SlowDown");
     for nonsense in ["", "<CopyObjectResult><ETag>x</ETag></CopyObjectResult>", "gone fishing"] {
         world.store.before(move |seen| {
             let complete = seen.method == http::Method::POST && seen.has("uploadId");
-            complete.then(|| crate::harness::store::Instead::Answer(crate::harness::Reply::xml(200, nonsense)))
+            complete.then(|| Instead::Answer(Reply::xml(200, nonsense)))
         });
         world.s3.complete(OBJECT, &id, &parts).await.fails(500, "InternalError");
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use super::super::listing::{escaped, shown};
+use super::super::listing::{encoding, escaped, shown};
 use super::super::reply::Reply;
 use super::objects::{etag_of, kept_headers, leaf};
 use super::{Buckets, Seen, Store, Stored, lock};
@@ -65,16 +65,17 @@ impl Store {
         })
     }
 
-    fn create_upload(&self, seen: &Seen) -> Reply {
+    /// Begins an upload that no proxy knows of, and gives its id.
+    pub(crate) fn begin_upload(&self, bucket: &str, key: &str, headers: HeaderMap) -> String {
         // As long and odd as those of real servers.
         let id = format!("{}~{}.{}_up-load", self.new_etag(), "Wn".repeat(30), self.uploads().len());
-        let upload = Uploading {
-            bucket: seen.bucket.clone(),
-            key: seen.key.clone(),
-            headers: kept_headers(&seen.headers),
-            parts: BTreeMap::new(),
-        };
-        self.uploads().insert(id.clone(), upload);
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        self.uploads().insert(id.clone(), Uploading { bucket, key, headers, parts: BTreeMap::new() });
+        id
+    }
+
+    fn create_upload(&self, seen: &Seen) -> Reply {
+        let id = self.begin_upload(&seen.bucket, &seen.key, kept_headers(&seen.headers));
         let (bucket, key) = (&seen.bucket, escaped(&seen.key));
         Reply::xml(
             200,
@@ -167,9 +168,10 @@ impl Store {
         let shown = |text: &str| shown(seen, text);
         let mut xml = format!(
             "<ListMultipartUploadsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Bucket>{}</Bucket>\
-             <Prefix>{}</Prefix><MaxUploads>{most}</MaxUploads><IsTruncated>{truncated}</IsTruncated>",
+             <Prefix>{}</Prefix>{}<MaxUploads>{most}</MaxUploads><IsTruncated>{truncated}</IsTruncated>",
             seen.bucket,
-            shown(prefix)
+            shown(prefix),
+            encoding(seen)
         );
         if let (true, Some((key, id))) = (truncated, rows.last()) {
             let _ = write!(
