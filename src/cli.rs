@@ -210,7 +210,9 @@ struct Bad;
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let command = CommandLine::parse().command;
-    match crypto::check_mode().map_err(anyhow::Error::from).and_then(|()| run(command)) {
+    // Also a command for a moment may have an officer's share in its memory, and a job has keys and what they open.
+    let ready = crypto::check_mode().map_err(anyhow::Error::from).and_then(|()| hardening::close_memory());
+    match ready.and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }

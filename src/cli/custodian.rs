@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::descriptors::Room;
 use super::seeing::{self, Showing, Tracing};
-use super::{Usage, asked_to_end, hardening, notify, runtime, wiring};
+use super::{Usage, asked_to_end, notify, runtime, wiring};
 use crate::config::custodian_server::{self as config, CustodianConfig, SealSection, StoreSection};
 use crate::crypto;
 use crate::custodian::engine::{EngineSettings, RETIRE_WAIT_S};
@@ -51,7 +51,6 @@ enum Command {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<()> {
-    hardening::close_memory()?;
     match arguments {
         Arguments { command: Some(Command::Init(arguments)), .. } => init::run(&arguments),
         Arguments { command: None, file, end_with_parent } => {

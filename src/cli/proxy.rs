@@ -3,10 +3,9 @@
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigFile, asked_to_end, hardening, notify, runtime, serving, start_logs, wiring};
+use super::{ConfigFile, asked_to_end, notify, runtime, serving, start_logs, wiring};
 
 pub(super) fn run(arguments: &ConfigFile) -> Result<()> {
-    hardening::close_memory()?;
     let config = arguments.load()?;
     start_logs(&config)?;
     runtime()?.block_on(async {

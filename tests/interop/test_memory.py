@@ -22,7 +22,7 @@ def crashed(child):
     assert child.wait(10) == -signal.SIGABRT
 
 
-def test_neither_custodian_nor_proxy_leaves_a_core_file(weed, tmp_path):
+def test_no_command_leaves_a_core_file(weed, tmp_path):
     control = tmp_path / "control"
     control.mkdir()
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
@@ -43,6 +43,13 @@ def test_neither_custodian_nor_proxy_leaves_a_core_file(weed, tmp_path):
         for process in (deployment.proxy, deployment.custodian):
             assert resource.prlimit(process.child.pid, resource.RLIMIT_CORE) == (0, 0)
             crashed(process.child)
+        # Nor a command that is for a moment, here one that waits for an officer's share.
+        unseal = subprocess.Popen([deployment.binary, "unseal"], cwd=tmp_path, env=deployment.environment(), stdin=subprocess.PIPE)
+        deadline = time.monotonic() + 10
+        while resource.prlimit(unseal.pid, resource.RLIMIT_CORE) != (0, 0):
+            assert unseal.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        crashed(unseal)
         assert not [path for path in cores_below(tmp_path) if control not in path.parents]
     finally:
         deployment.kill()
