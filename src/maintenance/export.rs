@@ -49,7 +49,7 @@ pub enum ExportError {
     #[error("another export to {} is under way", .0.display())]
     Busy(PathBuf),
     /// A folder in which others could change files, or lead us elsewhere.
-    #[error("others may write to {}: choose a folder of your own, or take their right away (chmod go-w)", .0.display())]
+    #[error("others own {} or may write to it: choose a folder of your own, or take their right away (chown, chmod go-w)", .0.display())]
     Shared(PathBuf),
     /// The file system.
     #[error("cannot write to {}", path.display())]

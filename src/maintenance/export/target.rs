@@ -5,12 +5,13 @@
 //!
 //! **Invariant:** a file takes the place only of one that the manifest has for the same key, whatever the file system takes for one name.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::process::geteuid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::crypto::{Digest, DigestAlgorithm, random_array};
@@ -43,6 +44,11 @@ fn files(path: &Path) -> impl Fn(io::Error) -> ExportError {
     move |source| ExportError::Files { path: path.clone(), source }
 }
 
+/// Whether nobody else may change what lies in a folder, or lead us elsewhere: its owner may, whatever its mode is.
+fn is_ours_alone(folder: &Metadata, we: u32) -> bool {
+    [we, 0].contains(&folder.uid()) && folder.permissions().mode() & 0o022 == 0
+}
+
 impl Target {
     /// Opens `folder`, which is made if need be, has been a target for the same bucket before, or is empty.
     ///
@@ -51,7 +57,7 @@ impl Target {
     pub fn open(folder: &Path, bucket: &LogicalBucket) -> Result<Self, ExportError> {
         let to_folder = files(folder);
         make_folders(folder).map_err(&to_folder)?;
-        if folder.metadata().map_err(&to_folder)?.permissions().mode() & 0o022 != 0 {
+        if !is_ours_alone(&folder.metadata().map_err(&to_folder)?, geteuid().as_raw()) {
             return Err(ExportError::Shared(folder.to_owned()));
         }
         for name in [LOCK, manifest::NAME] {
@@ -253,6 +259,22 @@ mod tests {
         let record = Record { key, path: path_there, size, sha256, etag, last_modified, headers, tags: None };
         target.note(&record).expect("notes");
         path
+    }
+
+    #[test]
+    fn a_folder_that_others_may_change_is_no_target() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of_mode = |mode| {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).expect("ours");
+            folder.path().metadata().expect("is there")
+        };
+        let (closed, open) = (of_mode(0o755), of_mode(0o775));
+        let owner = closed.uid();
+        assert!(is_ours_alone(&closed, owner) && !is_ours_alone(&open, owner));
+        // Its owner is somebody else, but for the administrator, who may everything anyway.
+        assert_eq!(is_ours_alone(&closed, owner + 1), owner == 0);
+        let refused = Target::open(folder.path(), &bucket("records")).err();
+        assert!(matches!(refused, Some(ExportError::Shared(_))), "{refused:?}");
     }
 
     #[tokio::test]
