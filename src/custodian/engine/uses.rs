@@ -53,6 +53,13 @@ struct Allowed {
     branch: Option<BranchContext>,
 }
 
+impl Allowed {
+    /// Where the KEK ignores contexts, each branch key would open in the place of each other one, and the ledger would keep what is none.
+    fn binds_branch(&self) -> Result<(), EngineError> {
+        if self.branch.is_some() && !self.kek.value.is_derived() { Err(EngineError::NotDerived) } else { Ok(()) }
+    }
+}
+
 /// What is asked for.
 struct Asked<'a> {
     action: Action,
@@ -91,10 +98,7 @@ impl Engine {
         let version = version.or(latest);
         let asked = Asked { action: Action::Generate, name, version, context: &context };
         let allowed = self.allow_use(who, &asked, bound, broken).await?;
-        // Where it is not, each branch key would open in the place of each other one.
-        if allowed.branch.is_some() && !allowed.kek.value.is_derived() {
-            return Err(EngineError::NotDerived);
-        }
+        allowed.binds_branch()?;
         let (key, ciphertext) = allowed.kek.value.generate(length, version, &context, &aad, allowed.permit)?;
         self.enter_into_ledger(name, allowed.branch, None, &ciphertext).await?;
         let plaintext = plaintext.then_some(key);
@@ -167,6 +171,7 @@ impl Engine {
         let broken = (goes_back && matches!(bound, Context::Branch(_))).then_some(rule::BRANCH_CONTEXT);
         let asked = Asked { action: Action::Rewrap, name, version: Some(ciphertext.version()), context };
         let allowed = self.allow_use(who, &asked, bound, broken).await?;
+        allowed.binds_branch()?;
         let value = allowed.kek.value.rewrap(ciphertext, to, context, aad, allowed.permit)?;
         let seen = Some((ciphertext.version(), allowed.kek.value.oldest()));
         self.enter_into_ledger(name, allowed.branch, seen, &value).await?;

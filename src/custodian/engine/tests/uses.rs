@@ -203,6 +203,16 @@ async fn branch_keys_need_a_derived_kek(database: Database) {
     assert!(engine.store.branch(BranchId::from_bytes([1; 16])).await.expect("reads").is_empty());
     let other = GenerateRequest { context: b"something else".to_vec(), ..GenerateRequest::default() };
     engine.generate(&proxy(), &plain, DataKeyLen::Bits256, other).await.expect("is no branch key");
+
+    // Nor does what such a KEK opens under any context take an id from the branch key whose it is.
+    let mine = EncryptRequest { plaintext: Zeroizing::new(vec![7; 32]), ..EncryptRequest::default() };
+    let forged = engine.encrypt(&proxy(), &plain, mine).await.expect("encrypts").value;
+    let request = for_branch("proxy/us", 1);
+    engine.decrypt(&proxy(), &plain, &forged, &request.context, b"").await.expect("opens");
+    let refused = engine.rewrap(&proxy(), &plain, &forged, None, &request.context, b"").await;
+    assert!(matches!(refused, Err(EngineError::NotDerived)), "{refused:?}");
+    assert!(engine.store.branch(BranchId::from_bytes([1; 16])).await.expect("reads").is_empty());
+    engine.generate(&proxy(), &kek(), DataKeyLen::Bits256, request).await.expect("the id is free");
 }
 
 async fn of_many_branch_keys_of_one_id_at_once_one_is_given_out(database: Database) {
