@@ -144,7 +144,8 @@ class Contenders:
         self.server = storage(kind, self.sub("storage"))
         self.credentials = (self.server.access_key, self.server.secret_key)
         self.crt, self.key = certificate(folder)
-        makers = {"bare": self.bare, "nginx": self.nginx, "HAProxy": self.haproxy, "Claviger": self.claviger, "rclone crypt": self.rclone}
+        makers = {"bare": self.bare, "nginx": self.nginx, "HAProxy": self.haproxy, "hyper alone": self.hyper, "Claviger": self.claviger,
+                  "rclone crypt": self.rclone}
         for name, make in makers.items():
             if name not in without:
                 self.all.append(make(name))
@@ -176,6 +177,15 @@ class Contenders:
         (folder / "own.pem").write_text(self.crt.read_text() + self.key.read_text())
         (folder / "haproxy.cfg").write_text(HAPROXY.format(storage=self.server.url.removeprefix("http://"), port=port, pem=folder / "own.pem"))
         return self.plain(name, port, self.start("haproxy", [servers.tool("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")], folder))
+
+    def hyper(self, name):
+        """examples/plain_proxy.rs: what Claviger is made of, passing on."""
+        folder, (port,) = self.sub("hyper"), servers.free_ports(1)
+        command = [REPOSITORY / "target/release/examples/plain_proxy", "--port", port, "--to", self.server.url.rsplit(":", 1)[1], "--certificate", self.crt,
+                   "--key", self.key]
+        process = self.start("plain-proxy", [str(word) for word in command], folder)
+        process.wait_until(lambda: "listening" in process.log_tail(), "listener")
+        return self.plain(name, port, process)
 
     def claviger(self, name):
         """As `claviger init` writes it, but for more connections; without its access log and its line for each request, as the others have none."""
