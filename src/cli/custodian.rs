@@ -73,7 +73,7 @@ fn serve(config: CustodianConfig) -> Result<()> {
         let seals = auto_seals(&config.seals)?;
         let address = listener.local_addr()?;
         let (renewed, tls) = watch::channel(Arc::clone(&config.server.tls_config));
-        let room = Room { connections: config.server.max_connections, requests: 0 }.fitted();
+        let room = Room { connections: config.server.max_connections, requests: 0, servers: 0 }.fitted();
         let limits = ListenerLimits {
             drain: config.server.drain,
             max_connections: room.connections,

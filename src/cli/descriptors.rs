@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// For everything that is not a client's: files, logs, the store, idle connections to servers.
+/// For everything that is not a client's: files, logs, the store, connections to the custodian.
 const RESERVED: u64 = 128;
 
 /// What clients may take at a time.
@@ -12,8 +12,10 @@ const RESERVED: u64 = 128;
 pub(super) struct Room {
     /// Connections.
     pub(super) connections: usize,
-    /// Requests that may each hold a connection to a server.
+    /// Requests. As many connections to each server may be open at once: in use, or idle after a request to it.
     pub(super) requests: usize,
+    /// Servers that requests go to.
+    pub(super) servers: usize,
 }
 
 impl Room {
@@ -34,7 +36,7 @@ impl Room {
     }
 
     fn needs(self) -> u64 {
-        RESERVED + self.connections as u64 + self.requests as u64
+        RESERVED + self.connections as u64 + self.requests as u64 * self.servers as u64
     }
 
     fn within(self, limit: u64) -> Self {
@@ -43,7 +45,7 @@ impl Room {
             return self;
         }
         let share = |of: usize| usize::try_from(u128::from(there) * of as u128 / u128::from(wanted)).unwrap_or(of);
-        Self { connections: share(self.connections).max(1), requests: share(self.requests).max(1) }
+        Self { connections: share(self.connections).max(1), requests: share(self.requests).max(1), ..self }
     }
 }
 
@@ -62,19 +64,22 @@ fn raise(needed: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const WANTED: Room = Room { connections: 1000, requests: 500 };
+    const WANTED: Room = Room { connections: 1000, requests: 500, servers: 1 };
 
     #[test]
     fn what_fits_is_left_as_it_is_and_what_does_not_is_shared_out() {
         assert_eq!(WANTED.within(u64::MAX), WANTED);
         assert_eq!(WANTED.within(WANTED.needs()), WANTED);
-        assert_eq!(WANTED.within(WANTED.needs() - 15), Room { connections: 990, requests: 495 });
-        for limit in 0..2000 {
-            let Room { connections, requests } = WANTED.within(limit);
+        assert_eq!(WANTED.within(WANTED.needs() - 15), Room { connections: 990, requests: 495, servers: 1 });
+        let three = Room { servers: 3, ..WANTED };
+        assert_eq!(three.within(three.needs() - 25), Room { connections: 990, requests: 495, servers: 3 });
+        for (wanted, limit) in (0..3000).flat_map(|limit| [(WANTED, limit), (three, limit)]) {
+            let Room { connections, requests, servers } = wanted.within(limit);
             assert!(connections >= 1 && requests >= 1, "{limit}");
-            assert!((connections + requests) as u64 + RESERVED <= limit.max(RESERVED + 2), "{limit}");
+            let taken = (connections + requests * servers) as u64 + RESERVED;
+            assert!(taken <= limit.max(RESERVED + 1 + servers as u64), "{limit}");
         }
-        let alone = Room { connections: 1000, requests: 0 };
+        let alone = Room { connections: 1000, requests: 0, servers: 0 };
         assert_eq!(alone.within(RESERVED + 10).connections, 10);
     }
 

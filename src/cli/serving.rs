@@ -67,7 +67,7 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
     let transit = transit(&config.custodian)?;
     prove_keks(&config, &config.keks, transit.as_ref()).await?;
     log_start(&config, listener.local_addr()?);
-    let (shown, placement) = (certificates_of(&config), config.placement());
+    let (shown, placement, servers) = (certificates_of(&config), config.placement(), servers_of(&config));
     let Config {
         file,
         mut proxy,
@@ -85,7 +85,7 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
         written,
         ..
     } = config;
-    fit(&mut proxy);
+    fit(&mut proxy, servers);
     let access_log = audit.map(access_log).transpose()?;
     let (traces, exporting) = Tracing::start(traces)?;
     let instruments = Instruments::traced(traces);
@@ -144,9 +144,18 @@ pub(super) async fn prepare(config: Config, listener: TcpListener) -> Result<Pre
 }
 
 /// Takes no more connections and requests than this process may have sockets for.
-fn fit(proxy: &mut ProxySettings) {
-    let wanted = Room { connections: proxy.max_connections, requests: proxy.max_requests };
-    Room { connections: proxy.max_connections, requests: proxy.max_requests } = wanted.fitted();
+fn fit(proxy: &mut ProxySettings, servers: usize) {
+    let wanted = Room { connections: proxy.max_connections, requests: proxy.max_requests, servers };
+    Room { connections: proxy.max_connections, requests: proxy.max_requests, .. } = wanted.fitted();
+}
+
+/// How many addresses of storage servers requests go to.
+fn servers_of(config: &Config) -> usize {
+    let sections = std::iter::once(&config.storage).chain(config.sites.iter().map(|site| &site.storage));
+    let settings = sections.flat_map(|section| {
+        std::iter::once(&section.settings).chain(section.replica.iter().map(|(settings, _)| settings))
+    });
+    settings.map(|settings| 1 + settings.further_endpoints.len()).sum()
 }
 
 fn front(
@@ -299,7 +308,7 @@ impl Renewal {
     /// Puts everything together, and only then replaces what there was.
     async fn take_over(&mut self, config: Config) -> Result<()> {
         let old = &self.in_force;
-        let placement = config.placement();
+        let (placement, servers) = (config.placement(), servers_of(&config));
         let kept = ["storage", "site", "leases"].iter().all(|section| old.written.is_the_same(&config.written, section))
             // A branch key stands in the directory of the site that its bucket lies on.
             && old.connected.is_placed_as(&placement)
@@ -312,7 +321,7 @@ impl Renewal {
         prove_keks(&config, &unproven, transit.as_ref()).await?;
         let Config { mut proxy, storage, sites, custodian, leases, buckets, keks, clients, anonymous, written, .. } =
             config;
-        fit(&mut proxy);
+        fit(&mut proxy, servers);
         let (further, of_further) = split(sites);
         let connected = if kept {
             Arc::clone(&old.connected)

@@ -12,6 +12,10 @@ use http::uri::{Authority, Scheme};
 use crate::net::client::ClientSettings;
 use crate::net::tls::{ClientTls, TlsError};
 
+/// Idle connections to an address that are kept. Where more requests than that run at once, a connection is made for one and closed after
+/// it, which costs more than the request does.
+const IDLE_MAX: usize = 1024;
+
 /// The settings of a storage server do not do.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -179,7 +183,7 @@ impl StorageSettings {
             region: region.into(),
             addressing: Addressing::default(),
             tls: ClientTls::default(),
-            client: ClientSettings::default(),
+            client: ClientSettings { pool_max_idle_per_host: IDLE_MAX, ..ClientSettings::default() },
             head_timeout: Duration::from_secs(60),
             retry: RetrySettings::default(),
             metadata_limit_bytes: 2048,

@@ -113,6 +113,28 @@ async fn answering(statuses: &'static [&'static str]) -> (Scripted, Arc<Mutex<Ve
 }
 
 #[tokio::test]
+async fn many_requests_at_once_do_not_connect_anew_each_time() {
+    const MANY: usize = 200;
+    let server = scripted(|mut stream, _| async move {
+        while !read_head(&mut stream).await.is_empty() {
+            // Until all are there.
+            tokio::time::sleep(SHORT / 2).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.expect("open");
+        }
+    })
+    .await;
+    let storage = storage(&server);
+    for _ in 0..4 {
+        let gets = futures_util::future::join_all((0..MANY).map(|_| storage.send(get(), None))).await;
+        assert!(gets.into_iter().all(|answer| answer.is_ok_and(|answer| answer.status == StatusCode::OK)));
+        // A connection is idle a moment after its answer.
+        tokio::time::sleep(SHORT / 2).await;
+    }
+    let made = server.connections();
+    assert!((MANY..MANY * 3 / 2).contains(&made), "{made} connections for {MANY} requests at once");
+}
+
+#[tokio::test]
 async fn failures_are_retried_signed_and_whole_until_one_attempt_succeeds() {
     let (server, requests) = answering(&["500 Oops", "503 Slow Down", "200 OK"]).await;
     let body = StorageBody::Replayable(cipher("ciphertext"));
