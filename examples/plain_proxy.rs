@@ -2,6 +2,7 @@
 //! and tokio. What it costs, Claviger costs too; `benches/end-to-end` has it as a contender, to tell that from what is Claviger's own.
 //! It verifies nothing and encrypts nothing.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ async fn main() -> Result<()> {
     let upstream: Upstream = Client::builder(TokioExecutor::new()).timer(TokioTimer::new()).build(connector);
     let proxy = Arc::new(Proxy { upstream, to: SocketAddr::from((Ipv4Addr::LOCALHOST, options.to)) });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
-    println!("listening");
+    writeln!(std::io::stdout(), "listening")?;
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (tls, proxy) = (tls.clone(), Arc::clone(&proxy));
