@@ -155,7 +155,7 @@ fn servers_of(config: &Config) -> usize {
     let settings = sections.flat_map(|section| {
         std::iter::once(&section.settings).chain(section.replica.iter().map(|(settings, _)| settings))
     });
-    settings.map(|settings| 1 + settings.further_endpoints.len()).sum()
+    settings.map(|settings| settings.endpoints().count()).sum()
 }
 
 fn front(
@@ -390,6 +390,5 @@ fn log_start(config: &Config, address: SocketAddr) {
 }
 
 fn addresses(settings: &StorageSettings) -> String {
-    let all = std::iter::once(&settings.endpoint).chain(&settings.further_endpoints);
-    all.map(ToString::to_string).collect::<Vec<_>>().join(",")
+    settings.endpoints().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

@@ -27,9 +27,7 @@ impl Server {
     }
 
     fn addresses(&self) -> Vec<String> {
-        let settings = self.storage.iter().map(|storage| &storage.settings);
-        let all = settings.flat_map(|settings| std::iter::once(&settings.endpoint).chain(&settings.further_endpoints));
-        all.map(ToString::to_string).collect()
+        self.storage.iter().flat_map(|storage| storage.settings.endpoints()).map(ToString::to_string).collect()
     }
 }
 

@@ -114,6 +114,14 @@ pub(crate) fn leaves(
     })
 }
 
+/// Sets what the element `name` says, which may stand there once.
+fn set_once<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), XmlError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(XmlError::Element(name)),
+    }
+}
+
 /// The texts of all elements named `name`, wherever they stand; `None` when it is no document.
 pub fn texts_of(body: &[u8], name: &str) -> Option<Vec<String>> {
     let mut texts = Vec::new();

@@ -12,8 +12,8 @@ use http::uri::{Authority, Scheme};
 use crate::net::client::ClientSettings;
 use crate::net::tls::{ClientTls, TlsError};
 
-/// Idle connections to an address that are kept. Where more requests than that run at once, a connection is made for one and closed after
-/// it, which costs more than the request does.
+/// Idle connections to an address that are kept. Where more requests than that run at once, each further one makes a connection of its own,
+/// with its TLS handshake.
 const IDLE_MAX: usize = 1024;
 
 /// The settings of a storage server do not do.
@@ -191,6 +191,11 @@ impl StorageSettings {
             copy_limit_bytes: 5 << 30,
             requests_max_s: None,
         }
+    }
+
+    /// All addresses, the preferred one first.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        std::iter::once(&self.endpoint).chain(&self.further_endpoints)
     }
 
     pub(super) fn check(&self) -> Result<(), SettingsError> {

@@ -10,7 +10,7 @@ mod slow;
 
 use bytes::Bytes;
 
-use crate::harness::{Answer, BUCKET, S3, noise};
+use crate::harness::{Answer, BUCKET, S3, Seen, noise};
 
 /// What a part but the last has at least.
 const PART: usize = 5 << 20;
@@ -43,6 +43,11 @@ async fn begin(s3: &S3, lengths: &[(u32, usize)]) -> (String, Parts) {
 /// What the object is to hold.
 fn whole(lengths: &[(u32, usize)]) -> Bytes {
     lengths.iter().flat_map(|(number, length)| body_of(*number, *length).to_vec()).collect::<Vec<u8>>().into()
+}
+
+/// Whether the storage server is asked to abort an upload.
+fn is_abort(seen: &Seen) -> bool {
+    seen.method == http::Method::DELETE && seen.has("uploadId")
 }
 
 /// Reads the object in several ways, and compares.

@@ -124,9 +124,7 @@ impl Watch {
         let certificate = format!("certificate:{}", hex(&self.who.certificate_sha256));
         principal == self.who.id.as_str() || *principal == certificate
     }
-}
 
-impl Watch {
     /// Whether it is another policy, by which this client may not watch.
     fn forbids(&self, event: &Event) -> bool {
         matches!(event, Event::Policy { .. }) && !self.may_watch()

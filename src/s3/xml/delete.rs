@@ -3,7 +3,7 @@
 use crate::s3::etag;
 use crate::s3::target::{ObjectKey, is_version_id};
 
-use super::{NAMESPACE, Node, Writer, XmlError, check_root, walk};
+use super::{NAMESPACE, Node, Writer, XmlError, check_root, set_once, walk};
 
 /// The most objects in one request (AWS, DeleteObjects).
 pub const MOST_DELETES: usize = 1000;
@@ -54,10 +54,7 @@ impl Draft {
             "Size" => (&mut self.size, "Size"),
             _ => return Err(XmlError::Element("Object")),
         };
-        match slot.replace(text.to_owned()) {
-            None => Ok(()),
-            Some(_) => Err(XmlError::Element(name)),
-        }
+        set_once(slot, name, text.to_owned())
     }
 
     fn finish(self) -> Result<DeleteEntry, XmlError> {
@@ -164,10 +161,7 @@ fn set_quiet(quiet: &mut Option<bool>, text: &str) -> Result<(), XmlError> {
         text if text.eq_ignore_ascii_case("false") || text.is_empty() => false,
         _ => return Err(XmlError::Value("Quiet")),
     };
-    match quiet.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(XmlError::Element("Quiet")),
-    }
+    set_once(quiet, "Quiet", value)
 }
 
 /// A `Delete` of our own keys; only failures are to be told.

@@ -101,23 +101,25 @@ impl Raw {
     /// With the names as they are.
     fn decoded(self) -> Result<StoredListing, XmlError> {
         let Self { mut page, is_encoded, next: (key, version) } = self;
-        let plain = |text: String| if is_encoded { decoded(&text) } else { Ok(text) };
         for entry in &mut page.entries {
-            entry.key = plain(std::mem::take(&mut entry.key))?;
+            entry.key = plain(std::mem::take(&mut entry.key), is_encoded)?;
             if entry.key.is_empty() {
                 return Err(XmlError::Element("Key"));
             }
         }
         if let Some(key) = key.filter(|key| !key.is_empty()) {
-            page.next = Some((plain(key)?, version.unwrap_or_default()));
+            page.next = Some((plain(key, is_encoded)?, version.unwrap_or_default()));
         }
         Ok(page)
     }
 }
 
-/// A name in a listing that is percent-encoded: in the manner of forms, where `+` stands for a space, as most servers do it (a plus sign
+/// A name in a listing as it is, where it may be percent-encoded there: in the manner of forms, where `+` stands for a space, as most servers do it (a plus sign
 /// is `%2B` in either manner).
-pub(super) fn decoded(text: &str) -> Result<String, XmlError> {
+pub(super) fn plain(text: String, is_encoded: bool) -> Result<String, XmlError> {
+    if !is_encoded {
+        return Ok(text);
+    }
     let wrong = || XmlError::Value("Key");
     let digits_follow = |after: &str| after.len() >= 2 && after.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
     if !text.split('%').skip(1).all(digits_follow) {

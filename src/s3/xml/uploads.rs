@@ -1,7 +1,7 @@
 //! The uploads under way, as a storage server lists them.
 
-use super::stored::{MOST_ENTRIES, decoded};
-use super::{Node, XmlError, check_root, walk};
+use super::stored::{MOST_ENTRIES, plain};
+use super::{Node, XmlError, check_root, set_once, walk};
 use crate::s3::operation::UploadId;
 
 /// A page of the uploads under way in a bucket, as the storage server lists them.
@@ -36,8 +36,8 @@ impl ListedUploads {
                 Node::Leaf { path: [_, upload, name], text, .. } if upload == "Upload" => {
                     let [key, id] = raw.last_mut().ok_or(XmlError::NotATree)?;
                     match name.as_str() {
-                        "Key" => set_once(key, "Key", text)?,
-                        "UploadId" => set_once(id, "UploadId", text)?,
+                        "Key" => set_once(key, "Key", text.to_owned())?,
+                        "UploadId" => set_once(id, "UploadId", text.to_owned())?,
                         _ => {}
                     }
                 }
@@ -52,26 +52,18 @@ impl ListedUploads {
             }
             Ok(())
         })?;
-        let plain = |text: String| if is_encoded { decoded(&text) } else { Ok(text) };
         let upload = |[key, id]: [Option<String>; 2]| {
-            let key = plain(key.ok_or(XmlError::Element("Key"))?)?;
+            let key = plain(key.ok_or(XmlError::Element("Key"))?, is_encoded)?;
             let id = id.ok_or(XmlError::Element("UploadId"))?;
             Ok((key, UploadId::new(&id).ok_or(XmlError::Value("UploadId"))?))
         };
         let uploads = raw.into_iter().map(upload).collect::<Result<_, XmlError>>()?;
         let next = match (is_truncated, markers) {
             (false, _) => None,
-            (true, [Some(key), id]) if !key.is_empty() => Some((plain(key)?, id.unwrap_or_default())),
+            (true, [Some(key), id]) if !key.is_empty() => Some((plain(key, is_encoded)?, id.unwrap_or_default())),
             (true, _) => return Err(XmlError::Element("NextKeyMarker")),
         };
         Ok(Self { uploads, next })
-    }
-}
-
-fn set_once(field: &mut Option<String>, name: &'static str, text: &str) -> Result<(), XmlError> {
-    match field.replace(text.to_owned()) {
-        None => Ok(()),
-        Some(_) => Err(XmlError::Element(name)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! A proxy that is killed at any step, and several that work on one upload at once.
 
-use super::{KEY, OBJECT, PART, Parts, assert_object, begin, part, whole};
+use super::{KEY, OBJECT, PART, Parts, assert_object, begin, is_abort, part, whole};
 use crate::harness::store::Instead;
-use crate::harness::{BUCKET, Reply, S3, STATE, Seen, World};
+use crate::harness::{BUCKET, Reply, S3, STATE, World};
 
 const LENGTHS: [(u32, usize); 2] = [(1, PART), (2, 100)];
 
@@ -112,10 +112,7 @@ async fn an_abort_touches_no_other_keys_upload() {
     let (id, parts) = begin(&world.s3, &LENGTHS).await;
     let before = state(&world);
     // Some servers look at the id alone.
-    world.store.before(|seen| {
-        let abort = seen.method == http::Method::DELETE && seen.has("uploadId");
-        abort.then(|| Instead::Answer(Reply::xml(204, "")))
-    });
+    world.store.before(|seen| is_abort(seen).then(|| Instead::Answer(Reply::xml(204, ""))));
     world.s3.abort((BUCKET, "another/object"), &id).await.fails(404, "NoSuchUpload");
     world.store.honest();
     assert_eq!(state(&world), before);
@@ -128,9 +125,8 @@ async fn an_abort_touches_no_other_buckets_upload() {
     world.store.create("others");
     let (id, parts) = begin(&world.s3, &LENGTHS).await;
     let before = state(&world);
-    let is_abort = |seen: &Seen| seen.method == http::Method::DELETE && seen.has("uploadId");
     // Some servers look at the id alone.
-    world.store.before(move |seen| is_abort(seen).then(|| Instead::Answer(Reply::xml(204, ""))));
+    world.store.before(|seen| is_abort(seen).then(|| Instead::Answer(Reply::xml(204, ""))));
     let (_, key) = OBJECT;
     world.store.take_log();
     for key in [key, "another/object"] {

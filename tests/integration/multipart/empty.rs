@@ -5,7 +5,7 @@ use http::Method;
 use claviger::format::envelope::Unverified;
 use claviger::object::bucket::KeyRule;
 
-use super::{KEY, OBJECT, assert_object, begin};
+use super::{KEY, OBJECT, assert_object, begin, is_abort};
 use crate::harness::custodian::kek;
 use crate::harness::proxy::key_rule;
 use crate::harness::store::Instead;
@@ -98,10 +98,7 @@ async fn what_the_completion_says_of_objects_is_not_heeded() {
 async fn an_upload_that_stays_is_not_completed() {
     let world = World::new().await;
     let (id, parts) = begin(&world.s3, &[(1, 0)]).await;
-    world.store.before(|seen| {
-        let abort = seen.method == Method::DELETE && seen.has("uploadId");
-        abort.then(|| Instead::Answer(Reply::error(403, "AccessDenied")))
-    });
+    world.store.before(|seen| is_abort(seen).then(|| Instead::Answer(Reply::error(403, "AccessDenied"))));
     world.s3.complete(OBJECT, &id, &parts).await.fails(403, "AccessDenied");
     world.store.honest();
     world.s3.complete(OBJECT, &id, &parts).await.ok();
