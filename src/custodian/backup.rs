@@ -19,6 +19,7 @@ mod bundle;
 mod ledger;
 mod note;
 mod officer;
+mod opening;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +40,8 @@ pub use bundle::fuzz_bundle;
 pub use ledger::LedgerSum;
 pub use note::BackupNote;
 pub use officer::{Identities, NewIdentity, ShareRefused, new_identity, open_share};
+
+pub(super) use opening::Opened;
 
 use officer::Recipient;
 
@@ -99,8 +102,19 @@ pub enum BackupRefused {
         threshold: u8,
     },
     /// The backup was changed, or a share is not what it seems.
-    #[error("the shares do not open the backup: one of them is wrong, or the backup was changed")]
+    #[error("the shares do not open the backup: too many of them are wrong, or the backup was changed")]
     NotAuthentic,
+    /// As before, of shares that officers sent.
+    #[error(
+        "no {threshold} of the shares that were sent open the backup: too many of them are wrong, or the backup was changed. There are \
+         {sent}: who sent a wrong one can send the right one in its place"
+    )]
+    SentNotAuthentic {
+        /// How many it takes.
+        threshold: u8,
+        /// Which there are, and whose.
+        sent: String,
+    },
     /// No randomness on this machine.
     #[error("the random number generator failed")]
     Random,
@@ -279,42 +293,30 @@ impl Backup {
     /// Reads shares as their recipients decrypted them.
     ///
     /// # Errors
-    /// [`BackupRefused`] unless they are enough different shares of this backup.
+    /// [`BackupRefused`] unless they are different shares of this backup.
     pub(super) fn read_shares<'a>(
         &self,
         texts: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<Share>, BackupRefused> {
-        let seal = self.note.seal_id().ok_or(BackupRefused::Malformed)?;
         let mut shares: Vec<Share> = Vec::new();
         for (number, text) in (1..).zip(texts.into_iter().take(RECIPIENTS_MAX + 1)) {
-            let share = Share::parse(text).ok().filter(|share| share.seal() == seal);
-            let share = share.filter(|share| (1..=self.note.recipients.len()).contains(&share.index().into()));
+            let share = Share::parse(text).ok().filter(|share| self.claims(share));
             let share = share.ok_or(BackupRefused::Share(number))?;
             if shares.iter().any(|known| known.index() == share.index()) {
                 return Err(BackupRefused::SameShare(number));
             }
             shares.push(share);
         }
-        let (given, threshold) = (shares.len(), self.note.threshold);
-        if given < usize::from(threshold) { Err(BackupRefused::TooFewShares { given, threshold }) } else { Ok(shares) }
+        Ok(shares)
     }
 
-    /// The KEKs.
-    ///
-    /// # Errors
-    /// [`BackupRefused::NotAuthentic`].
-    pub(super) fn open(&self, shares: &[Share]) -> Result<Vec<Restorable>, BackupRefused> {
-        let key: Secret<32> = share::combine(shares).ok_or(BackupRefused::NotAuthentic)?;
-        let opened = AeadKey::new(&key).open(canonical_json(&self.head).as_bytes(), &self.bundle);
-        let opened = opened.map_err(|_| BackupRefused::NotAuthentic)?;
-        let keks = bundle::read(&opened).ok_or(BackupRefused::NotAuthentic)?;
+    /// The KEKs, if this is the bundle's key.
+    fn open_with(&self, key: &Secret<32>) -> Option<Vec<Restorable>> {
+        let opened = AeadKey::new(key).open(canonical_json(&self.head).as_bytes(), &self.bundle).ok()?;
+        let keks = bundle::read(&opened)?;
         let named = keks.iter().map(|kek| (&kek.name, kek.latest));
         // What officers read in it is what is in it.
-        if named.eq(self.note.keks.iter().map(|(name, latest)| (name, *latest))) {
-            Ok(keks)
-        } else {
-            Err(BackupRefused::NotAuthentic)
-        }
+        named.eq(self.note.keks.iter().map(|(name, latest)| (name, *latest))).then_some(keks)
     }
 }
 

@@ -1,9 +1,13 @@
 """A KEK's life as its officers see it: rotated, rewrapped, counted, retired, destroyed, under applications that never see an error."""
 
+import base64
 import concurrent.futures
 import hashlib
+import http.client
+import json
 import os
 import shutil
+import ssl
 import threading
 import time
 
@@ -220,6 +224,26 @@ def test_one_tenant_is_erased_for_good_and_the_others_are_untouched(tenants, wee
     assert again.returncode == 1 and "destroyed" in again.stderr, again.stderr
 
 
+def send_forged_share(tenants, backup, identity, who):
+    """`who` sends what has the number and the checksum of the share that `identity` opens, and another value."""
+    tenants.must("key", "backup-share", backup, "--identity", identity, "--out", tenants.home / "share")
+    share = bytearray(base64.b64decode((tenants.home / "share").read_text()))
+    share[18] ^= 1
+    share[-4:] = hashlib.sha256(share[:-4]).digest()[:4]
+    certs = tenants.dir / "certs"
+    context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
+    context.load_cert_chain(certs / f"officer-{who}.crt", certs / f"officer-{who}.key")
+    head = json.loads(backup.read_text().splitlines()[0])
+    del head["bundle"]
+    canonical = json.dumps(head, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    body = {"backup_sha256": hashlib.sha256(canonical.encode()).hexdigest(), "share": base64.b64encode(share).decode()}
+    connection = http.client.HTTPSConnection(tenants.custodian_host, tenants.custodian_port, context=context, timeout=30)
+    connection.request("POST", "/v1/sys/claviger/restore/share", json.dumps(body), {"X-Vault-Request": "true"})
+    answer = connection.getresponse()
+    assert (answer.status, json.load(answer)["data"]) == (200, {"shares": 1})
+    connection.close()
+
+
 def test_the_disaster_drill(tenants, weed):
     """docs/OPERATING.md, “When all is lost”: the custodian is lost, then the state bucket, and everything opens."""
     bucket, officers = "drill", []
@@ -247,11 +271,13 @@ def test_the_disaster_drill(tenants, weed):
     proposal = tenants.gated("key", "restore", backup)
     for who in ("bob", "carol"):
         tenants.must("approve", proposal, who=who)
+    send_forged_share(tenants, backup, officers[0][0], who="carol")
     for who, (identity, _) in zip(tenants.officers[:2], officers):
         alone = tenants.run("key", "restore", backup)
         assert alone.returncode == 1, f"one officer's share is not enough\n{alone.stdout}{alone.stderr}"
         tenants.must("key", "backup-share", backup, "--identity", identity, "--send", who=who)
-    tenants.must("key", "restore", backup)
+    restored = tenants.run("key", "restore", backup)
+    assert restored.returncode == 0 and "officer/carol is wrong" in restored.stderr, f"{restored.stdout}{restored.stderr}"
     tenants.s3 = tenants.start_proxy()
     assert all(each(keys, lambda key: right(tenants.s3, bucket, key)))
     assert needed(tenants), "the ledger came back, too"

@@ -230,6 +230,9 @@ async fn keks(client: &Client, backup: &str, file: &Path, shares: &[&str]) -> Re
              then `claviger key declare-whole`"
         );
     }
+    for one in texts("wrong_shares").iter().filter_map(Value::as_str) {
+        eprintln!("claviger: {} is wrong and was left out: ask who sent it", plain(one));
+    }
     for one in texts("refused") {
         let text = |name: &str| plain(one[name].as_str().unwrap_or("-"));
         eprintln!("claviger: {} was not restored: {}", text("kek"), text("error"));

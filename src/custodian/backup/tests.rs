@@ -53,8 +53,21 @@ fn opened(backup: &Backup, officers: &[&Officer]) -> Vec<Zeroizing<String>> {
     officers.iter().map(open).collect::<Result<_, _>>().expect("each has a share")
 }
 
+fn read<'s>(backup: &Backup, shares: impl IntoIterator<Item = &'s str>) -> Result<Vec<Share>, BackupRefused> {
+    let shares = backup.read_shares(shares)?;
+    backup.need_enough(&shares.iter().collect::<Vec<_>>()).map(|()| shares)
+}
+
+fn open(backup: &Backup, shares: &[&Share]) -> Result<Opened, BackupRefused> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("builds");
+    runtime.block_on(backup.open(shares))
+}
+
 fn keks(backup: &Backup, shares: &[Zeroizing<String>]) -> Result<Vec<Restorable>, BackupRefused> {
-    backup.open(&backup.read_shares(shares.iter().map(|share| share.as_str()))?)
+    let shares = read(backup, shares.iter().map(|share| share.as_str()))?;
+    let opened = open(backup, &shares.iter().collect::<Vec<_>>())?;
+    assert_eq!(opened.wrong, [0; 0], "all are right");
+    Ok(opened.keks)
 }
 
 #[test]
@@ -92,7 +105,7 @@ fn shares_that_are_too_few_doubled_foreign_or_mistyped_open_nothing() {
     let one = Backup::parse(&text).expect("parses");
     let other = Backup::parse(&backup(&officers, 3).0).expect("parses");
     let shares = opened(&one, &officers.iter().collect::<Vec<_>>());
-    let refused = |texts: &[&str]| one.read_shares(texts.iter().copied()).err();
+    let refused = |texts: &[&str]| read(&one, texts.iter().copied()).err();
     let [a, b, c] = [0, 1, 2].map(|at| shares[at].as_str());
     assert_eq!(refused(&[a, b]), Some(BackupRefused::TooFewShares { given: 2, threshold: 3 }));
     assert_eq!(refused(&[a, b, b]), Some(BackupRefused::SameShare(3)));
@@ -110,6 +123,52 @@ fn shares_that_are_too_few_doubled_foreign_or_mistyped_open_nothing() {
     assert_eq!(keks(&swapped, &shares).err(), Some(BackupRefused::NotAuthentic));
     let nobody = Identities::parse(&new_identity().file).expect("is one");
     assert_eq!(open_share(one.shares().map(|(_, share)| share), &nobody).err(), Some(ShareRefused::NotForIt));
+}
+
+#[test]
+fn wrong_shares_are_told_from_right_ones_wherever_they_stand() {
+    let officers = officers(5);
+    let (text, _) = backup(&officers, 3);
+    let backup = Backup::parse(&text).expect("parses");
+    let right = opened(&backup, &officers.iter().collect::<Vec<_>>());
+    let right = read(&backup, right.iter().map(|share| share.as_str())).expect("are shares");
+    let wrong: Vec<Share> = right.iter().map(share::forged).collect();
+    // 1 to 5 are the right shares, -1 to -5 the wrong ones of those numbers.
+    let pick = |number: i8| if number > 0 { &right[number as usize - 1] } else { &wrong[-number as usize - 1] };
+    let found = |numbers: &[i8]| {
+        let shares: Vec<&Share> = numbers.iter().map(|number| pick(*number)).collect();
+        backup.need_enough(&shares)?;
+        open(&backup, &shares).map(|opened| (opened.keks.len(), opened.wrong))
+    };
+    for (numbers, at) in [
+        (&[1, 2, 3][..], &[][..]),
+        (&[-1, 1, 2, 3], &[0]),
+        (&[1, -1, 2, 3], &[1]),
+        (&[1, 2, 3, -3], &[3]),
+        (&[-1, -2, 3, 4, 5], &[0, 1]),
+        (&[-4, -3, -2, -1, 4, 3, 2], &[0, 1, 2, 3]),
+        // The same right one from two officers.
+        (&[5, 5, -1, 2, 3], &[2]),
+    ] {
+        assert_eq!(found(numbers), Ok((2, at.to_vec())), "{numbers:?}");
+    }
+    for numbers in [&[1, 2, -3][..], &[-1, -2, -3, -4, -5], &[1, -2, -3, -4, -5, 5]] {
+        assert_eq!(found(numbers), Err(BackupRefused::NotAuthentic), "{numbers:?}");
+    }
+    for numbers in [&[1, 2][..], &[1, -1, 2, -2, 2]] {
+        assert_eq!(found(numbers), Err(BackupRefused::TooFewShares { given: 2, threshold: 3 }), "{numbers:?}");
+    }
+}
+
+#[test]
+fn the_most_wrong_shares_that_there_can_be_are_gone_through() {
+    let officers = officers(RECIPIENTS_MAX);
+    let backup = Backup::parse(&backup(&officers, 8).0).expect("parses");
+    let right = opened(&backup, &officers.iter().collect::<Vec<_>>());
+    let right = read(&backup, right.iter().map(|share| share.as_str())).expect("are shares");
+    let wrong: Vec<Share> = right.iter().map(share::forged).collect();
+    let shares: Vec<&Share> = wrong[..8].iter().chain(&right[8..]).collect();
+    assert_eq!(open(&backup, &shares).map(|opened| opened.wrong), Ok((0..8).collect()));
 }
 
 #[test]

@@ -206,8 +206,8 @@ pub(in crate::custodian) fn split(
 }
 
 /// What `shares` are of, or, where too few or a wrong one is among them, something else. `None` if nothing comes out.
-pub(in crate::custodian) fn combine(shares: &[Share]) -> Option<Secret<32>> {
-    let mut points: Vec<Vec<u8>> = Vec::with_capacity(shares.len());
+pub(in crate::custodian) fn combine<'s>(shares: impl IntoIterator<Item = &'s Share>) -> Option<Secret<32>> {
+    let mut points: Vec<Vec<u8>> = Vec::new();
     for share in shares {
         let mut point = Vec::with_capacity(1 + VALUE_LEN);
         point.push(share.index);
@@ -217,6 +217,13 @@ pub(in crate::custodian) fn combine(shares: &[Share]) -> Option<Secret<32>> {
     let combined = crypto::scrubbing_stack(|| Gf256::combine_bytes(&points).map(Zeroizing::new));
     points.iter_mut().for_each(|point| point.zeroize());
     Secret::from_slice(&combined.ok()?).ok()
+}
+
+/// A share of the same seal and index with another value, and a right checksum.
+#[cfg(test)]
+pub(in crate::custodian) fn forged(like: &Share) -> Share {
+    let value = Secret::from_slice(&[0x42; VALUE_LEN]).expect("not zero");
+    Share { seal: like.seal, index: like.index, value }
 }
 
 #[cfg(test)]

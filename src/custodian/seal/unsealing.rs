@@ -89,6 +89,7 @@ impl Unsealing {
 mod tests {
     use super::*;
     use crate::custodian::seal::make::NewSeal;
+    use crate::custodian::seal::share::forged;
 
     async fn sealed(threshold: u8, count: u8) -> (RootKey, SealList, Vec<Share>) {
         let root = RootKey::random().expect("random");
@@ -106,18 +107,6 @@ mod tests {
 
     fn refusal(unsealing: &mut Unsealing, share: Share) -> UnsealError {
         unsealing.submit(share).err().expect("refused")
-    }
-
-    /// A share of the same seal and index with another value, and a right checksum.
-    fn forged(like: &Share) -> Share {
-        let mut bytes = vec![1];
-        bytes.extend_from_slice(like.seal().as_bytes());
-        bytes.push(like.index());
-        bytes.extend_from_slice(&[0x42; 32]);
-        let checksum = crate::crypto::sha256(&bytes);
-        bytes.extend_from_slice(&checksum[..4]);
-        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
-        Share::parse(&text).expect("well formed")
     }
 
     #[tokio::test]

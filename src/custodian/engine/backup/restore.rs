@@ -10,10 +10,11 @@ use serde_json::json;
 use crate::crypto;
 use crate::custodian::approval::json::hex;
 use crate::custodian::audit::{Action, Details, Permit, Use};
-use crate::custodian::backup::{Backup, BackupRefused, Restorable};
+use crate::custodian::backup::{Backup, BackupRefused, Opened, Restorable};
 use crate::custodian::destruction::{Destruction, DestructionRefused};
 use crate::custodian::kek::{Ciphertext, Kek, KeyringError};
 use crate::custodian::requester::Requester;
+use crate::custodian::seal::share::Share;
 use crate::custodian::store::{Bound, LedgerEntry, StoreError};
 use crate::custody::context::BranchContext;
 use crate::custody::wrapped::WrappedKey;
@@ -25,6 +26,7 @@ use super::super::keys::{KEKS_MAX, Tries};
 use super::super::refresh::View;
 use super::super::{Done, Engine, EngineError, GatedCall};
 use super::names_to_json;
+use super::shares::Sent;
 
 /// Most KEKs that are stored with one change of the store.
 const AT_ONCE: usize = 50;
@@ -40,6 +42,8 @@ pub struct Restored {
     pub restored: Vec<KekName>,
     /// Those that are not, and why.
     pub refused: Vec<(KekName, EngineError)>,
+    /// Which of the shares were none of this backup's, and who sent them; the others were enough.
+    pub wrong_shares: Vec<String>,
 }
 
 /// A branch key as a backup has it.
@@ -81,6 +85,12 @@ impl View {
     }
 }
 
+/// Which share it is, and who sent it, if officers sent them.
+fn whose(shares: &[&Share], sent: &Sent, at: usize) -> String {
+    let index = shares[at].index();
+    sent.get(at).map_or_else(|| format!("share {index}"), |(officer, _)| format!("share {index} of {officer}"))
+}
+
 /// What a restoring needs, and what is known of it so far.
 struct Restoring<'a> {
     who: &'a Requester,
@@ -119,9 +129,10 @@ impl Engine {
             return Err(self.refuse_unapproved(who, &what, &verdict, gated).await);
         };
         let (backup, shares) = backup.ok_or(BackupRefused::NothingSent)?;
-        let sent = if shares.is_empty() { self.sent_shares(call, backup) } else { Vec::new() };
-        let sent = sent.iter().filter_map(|share| std::str::from_utf8(share.expose()).ok());
-        let shares = backup.read_shares(shares.iter().copied().chain(sent))?;
+        let sent = if shares.is_empty() { self.sent_shares(call, backup) } else { Sent::new() };
+        let given = backup.read_shares(shares.iter().copied())?;
+        let shares: Vec<&Share> = given.iter().chain(sent.iter().map(|(_, share)| &**share)).collect();
+        backup.need_enough(&shares)?;
         let note = backup.note();
         let what = what.about(&note.id);
         let detail = json!({
@@ -130,10 +141,21 @@ impl Engine {
         });
         let more = Details { generation, proposal: Some(approved.id()), detail: Some(detail) };
         let (_, receipt) = self.permit(who, &what, &verdict, more).await?;
-        let keks = backup.open(&shares)?;
+        let Opened { keks, wrong } = backup.open(&shares).await.map_err(|refused| match refused {
+            BackupRefused::NotAuthentic if !sent.is_empty() => {
+                let sent: Vec<String> = (0..sent.len()).map(|at| whose(&shares, &sent, at)).collect();
+                BackupRefused::SentNotAuthentic { threshold: note.threshold, sent: sent.join(", ") }
+            }
+            refused => refused,
+        })?;
+        let wrong_shares: Vec<String> = wrong.into_iter().map(|at| whose(&shares, &sent, at)).collect();
+        if !wrong_shares.is_empty() {
+            let noted = Use { action: Action::Note, ..what.clone() };
+            self.write_note(&noted, generation, json!({ "wrong_shares": wrong_shares })).await?;
+        }
         let value = self.take_in(&Restoring { who, what, backup }, &keks, *approved).await?;
         self.drop_shares(call);
-        Ok(Done { value, receipt, existed: false })
+        Ok(Done { value: Restored { wrong_shares, ..value }, receipt, existed: false })
     }
 
     /// Stores what may be stored, some at a time; the first time together with the note that the proposal was carried out.

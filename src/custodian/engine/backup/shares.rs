@@ -3,7 +3,7 @@
 //! **Invariant:** a share is taken only for a restoring that was approved, kept in zeroized memory of this custodian alone, never given
 //! out, and dropped when the restoring was done or its approval has ended.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
@@ -12,7 +12,6 @@ use crate::custodian::backup::{Backup, BackupRefused, RECIPIENTS_MAX};
 use crate::custodian::identity::SpiffeId;
 use crate::custodian::requester::Requester;
 use crate::custodian::seal::share::Share;
-use crate::secret::SecretBytes;
 
 use super::super::gate::{Gate, Gated};
 use super::super::refresh::View;
@@ -21,8 +20,8 @@ use super::super::{Done, Engine, EngineError, GatedCall};
 /// Most restorings for which shares are kept at a time.
 const RESTORINGS_MAX: usize = 8;
 
-/// Who sent which.
-type Sent = Vec<(SpiffeId, Share)>;
+/// Who sent which: one of each officer, but of each index as many as were sent, since not all need be right.
+pub(super) type Sent = Vec<(SpiffeId, Arc<Share>)>;
 
 /// Shares, by the call that is to be carried out with them.
 #[derive(Default)]
@@ -45,20 +44,15 @@ impl HeldShares {
         if sent.len() >= RECIPIENTS_MAX {
             return None;
         }
-        sent.push((who.clone(), share));
+        sent.push((who.clone(), Arc::new(share)));
         Some(sent.len())
     }
 
-    /// Those that are of this backup, one of each.
-    fn of(&self, call: &GatedCall, backup: &Backup) -> Vec<SecretBytes> {
+    /// Those that say that they are of this backup.
+    fn of(&self, call: &GatedCall, backup: &Backup) -> Sent {
         let all = self.0.lock().expect("nobody panics while holding it");
-        let mut shares: Vec<&Share> = Vec::new();
-        for (_, share) in all.iter().filter(|(of, _)| of == call).flat_map(|(_, sent)| sent) {
-            if Some(share.seal()) == backup.note().seal_id() && shares.iter().all(|one| one.index() != share.index()) {
-                shares.push(share);
-            }
-        }
-        shares.into_iter().map(Share::to_text).collect()
+        let sent = all.iter().filter(|(of, _)| of == call).flat_map(|(_, sent)| sent);
+        sent.filter(|(_, share)| backup.claims(share)).cloned().collect()
     }
 
     fn retain(&self, keeps: impl Fn(&GatedCall) -> bool) {
@@ -100,7 +94,7 @@ impl Engine {
     }
 
     /// What officers sent for this restoring.
-    pub(super) fn sent_shares(&self, call: &GatedCall, backup: &Backup) -> Vec<SecretBytes> {
+    pub(super) fn sent_shares(&self, call: &GatedCall, backup: &Backup) -> Sent {
         self.shares.of(call, backup)
     }
 

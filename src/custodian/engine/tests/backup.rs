@@ -4,6 +4,7 @@ use super::*;
 use crate::custodian::backup::{Audience, Backup, BackupRefused, Identities, NewIdentity, new_identity, open_share};
 use crate::custodian::destruction::{DestructionRefused, Target, Wait, read_certificate};
 use crate::custodian::kek::{Ciphertext, DataKeyLen, KekInfo, KeyChange, KeyringError, Labels};
+use crate::custodian::seal::share::{self, Share};
 use crate::names::KekVersion;
 
 on_both!(
@@ -13,6 +14,7 @@ on_both!(
     making_and_restoring_take_a_quorum_each_time,
     branch_keys_come_back_only_if_they_open,
     officers_send_their_shares_and_nobody_holds_them_all,
+    a_wrong_share_that_an_officer_sent_is_left_out_and_told_of,
     versions_that_wait_for_their_erasure_are_not_copied,
     a_restored_kek_retires_nothing_while_unknown_branch_keys_may_hang_on_it,
     what_is_opened_under_a_restored_kek_comes_into_the_ledger,
@@ -452,6 +454,40 @@ async fn officers_send_their_shares_and_nobody_holds_them_all(database: Database
     let told = serde_json::to_string(&empty.log().await).expect("JSON");
     assert!(shares.iter().chain(&others).all(|share| !told.contains(share)), "no share is in the log");
     assert!(told.contains("give-share"));
+}
+
+async fn a_wrong_share_that_an_officer_sent_is_left_out_and_told_of(database: Database) {
+    let first = Database::sqlite().await;
+    let root = make(&first).await;
+    let custodian = open(&first, &root, "custodian-1").await;
+    let (officers, holders) = (Officers::new(), Holders::new());
+    custodian.engine.create(&officers.rita.asks(), &kek(), derived(), &call("create")).await.expect("creates");
+    let backup = back_up(&custodian.engine, &officers, &holders).await;
+    let shares = holders.shares(&backup);
+    let forged = share::forged(&Share::parse(&shares[0]).expect("is one")).to_text();
+    let forged = std::str::from_utf8(forged.expose()).expect("base64");
+    let root = make(&database).await;
+    let empty = open(&database, &root, "custodian-9").await;
+    let (engine, rita) = (&empty.engine, officers.rita.asks());
+    let give = async |who: &Requester, share: &str| {
+        engine.give_share(who, share, &call("restore")).await.expect("takes it").value
+    };
+    let restore = async || engine.restore_backup(&rita, Some((&backup, &[])), &call("restore")).await;
+    approved(engine, &officers, restore).await.expect_err("no share is there yet");
+    // First, and under the number of a colleague's.
+    assert_eq!(give(&rita, forged).await, 1);
+    assert_eq!(give(&officers.bob.asks(), &shares[1]).await, 2);
+    let named = [&officers.rita, &officers.bob].map(|officer| officer.asks().id.to_string());
+    let refused = restore().await.expect_err("one is wrong").to_string();
+    for one in [format!("share 1 of {}", named[0]), format!("share 2 of {}", named[1])] {
+        assert!(refused.contains(&one), "{refused}");
+    }
+    assert_eq!(give(&officers.alice.asks(), &shares[0]).await, 3);
+    let done = restore().await.expect("two are right").value;
+    let wrong = format!("share 1 of {}", named[0]);
+    assert_eq!((done.restored, done.wrong_shares), (vec![kek()], vec![wrong.clone()]));
+    let told = serde_json::to_string(&empty.log().await).expect("JSON");
+    assert!(told.contains(&wrong) && !told.contains(forged), "whose it was is in the log, the share is not");
 }
 
 async fn versions_that_wait_for_their_erasure_are_not_copied(database: Database) {
