@@ -34,7 +34,7 @@ use claviger::format::keys::Dek;
 use claviger::format::metadata::Metadata;
 use claviger::names::{BranchId, KekName, KekVersion, LogicalBucket, Purpose, WriterDomain};
 use claviger::s3::sigv4::{
-    AuthError, Credentials, Payload, PayloadHash, Presented, PresentedPolicy, RequestView, SigningTarget,
+    AuthError, Credentials, Payload, PayloadHash, Presented, PresentedPolicy, RequestView, SecretKey, SigningTarget,
     VerifySettings, sign,
 };
 use claviger::secret::SecretBytes;
@@ -187,8 +187,8 @@ fn checking<I>(
     Case { name: format!("{name}: first byte / last byte"), is_control: false, samples, sample: Box::new(sample) }
 }
 
-fn secret() -> SecretBytes {
-    SecretBytes::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_vec()).expect("not empty")
+fn secret() -> SecretKey {
+    SecretBytes::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_vec()).expect("not empty").into()
 }
 
 fn hex(bytes: &[u8]) -> String {

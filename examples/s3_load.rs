@@ -146,7 +146,8 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
     let secret = SecretBytes::new(variable("AWS_SECRET_ACCESS_KEY")?.into_bytes())?;
-    let credentials = Credentials { access_key: variable("AWS_ACCESS_KEY_ID")?, secret, session_token: None };
+    let credentials =
+        Credentials { access_key: variable("AWS_ACCESS_KEY_ID")?, secret: secret.into(), session_token: None };
     let tls = client_config(&ClientTls { ca_file: options.ca.clone(), identity: None })?;
     let client = HttpClient::new(tls, &ClientSettings { pool_max_idle_per_host: 4096, ..ClientSettings::default() });
     let body: Bytes = (0..options.size).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect::<Vec<_>>().into();

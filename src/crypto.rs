@@ -316,6 +316,22 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }
 
+/// An expanded key of HMAC-SHA256. On the heap, as [`AeadKey`] is.
+pub struct HmacKey(Box<hmac::Key>);
+
+impl HmacKey {
+    /// Expands `key`.
+    pub fn new(key: &Secret<32>) -> Self {
+        Self(scrubbing_stack(|| Box::new(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))))
+    }
+
+    /// HMAC-SHA256 of `message`.
+    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
+        let tag = scrubbing_stack(|| hmac::sign(&self.0, message));
+        tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
+    }
+}
+
 /// `HMAC(…HMAC(HMAC(key, first), further₁)…)`: a key that is derived in steps.
 pub fn hmac_sha256_chain(key: &[u8], first: &[u8], further: &[&[u8]]) -> Secret<32> {
     let sign = |key: &[u8], message: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);

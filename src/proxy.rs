@@ -317,7 +317,8 @@ impl Front {
 impl Front {
     /// The outcome of a request, once its entry is durable; without one there is nothing to be had.
     async fn logged(&self, outcome: Result<Answer, Fault>, about: &About, read: &Counter) -> Result<Answer, Fault> {
-        let (Some(log), Some(record)) = (&self.access_log, about.record()) else { return outcome };
+        let Some(log) = &self.access_log else { return outcome };
+        let Some(record) = about.record() else { return outcome };
         let entry = match &outcome {
             Ok(answer) => respond::entry_of(answer, read.bytes()),
             // Its own failure the log need not be told.

@@ -6,8 +6,8 @@ use claviger::s3::chunked::{ChunkError, Decoder, Event, Mode};
 use claviger::s3::operation::{BucketOperation, ObjectOperation, Operation};
 use claviger::s3::sigv4::encoding::{canonical_path, query_parameters};
 use claviger::s3::sigv4::{
-    AuthError, ChunkSigner, Credentials, Payload, PayloadHash, Presented, RequestView, SigningTarget, VerifySettings,
-    presign, sign, uri_encode_query,
+    AuthError, ChunkSigner, Credentials, Payload, PayloadHash, Presented, RequestView, SecretKey, SigningTarget,
+    VerifySettings, presign, sign, uri_encode_query,
 };
 use claviger::s3::target::{Query, Target};
 use claviger::secret::SecretBytes;
@@ -19,8 +19,8 @@ use super::input::{Numbers, Request, pieces};
 
 const NOW: OffsetDateTime = datetime!(2013-05-24 0:00 UTC);
 
-fn secret() -> SecretBytes {
-    SecretBytes::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_vec()).expect("not empty")
+fn secret() -> SecretKey {
+    SecretBytes::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_vec()).expect("not empty").into()
 }
 
 fn credentials() -> Credentials {

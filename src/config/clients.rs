@@ -54,7 +54,7 @@ fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<C
     let storage_credentials = storage.map(|(key, secret)| {
         let access_key = key.parsed(files::access_key);
         let secret = secret.parsed(|_| files::secret_access_key(&secret.path()));
-        Some(Credentials { access_key: access_key?, secret: secret?, session_token: None })
+        Some(Credentials { access_key: access_key?, secret: secret?.into(), session_token: None })
     });
     let grants = grants(section, |_| true);
     let access_key = access_key?;
@@ -64,7 +64,7 @@ fn client(section: &Section<'_>, lines: &mut HashMap<String, usize>) -> Option<C
     let storage_credentials = if_sound(storage_credentials)?;
     Some(Client {
         access_key: access_key.parsed(files::access_key)?,
-        secret: secret?,
+        secret: secret?.into(),
         principal: principal?,
         reason: reason?,
         grants: grants?,

@@ -97,7 +97,7 @@ fn place(
         head_timeout: Duration::from_secs(answer_timeout_s),
         ..StorageSettings::new(endpoint, region?)
     };
-    Some((settings, Credentials { access_key: access_key?, secret: secret?, session_token: None }))
+    Some((settings, Credentials { access_key: access_key?, secret: secret?.into(), session_token: None }))
 }
 
 /// `url`, or `urls` for a cluster with several addresses: the first and the others.

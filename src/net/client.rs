@@ -162,7 +162,7 @@ where
         let connection = capture_connection(&mut request);
         let response = tokio::select! {
             response = self.pool.request(request) => response.map_err(ClientError::from_pool)?,
-            _ = progress.peer_overdue(|_| head_timeout) => return Err(ClientError::Timeout { limit: head_timeout }),
+            _ = progress.peer_overdue(head_timeout, |_| head_timeout) => return Err(ClientError::Timeout { limit: head_timeout }),
         };
         let Made(made) = response.extensions().get().copied().unwrap_or_else(Made::now);
         if made.elapsed() >= self.connection_age_max {

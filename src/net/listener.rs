@@ -86,6 +86,13 @@ impl Default for ListenerLimits {
     }
 }
 
+impl ListenerLimits {
+    /// The shortest time that a peer has for anything after the handshake.
+    pub(super) fn shortest(&self) -> Duration {
+        self.header_timeout.min(self.idle_timeout).min(self.stall_timeout)
+    }
+}
+
 /// The TLS side of a listener. Its configuration may be replaced: each new connection is made with the one that there is then.
 #[derive(Debug, Clone)]
 pub struct Tls {

@@ -3,12 +3,17 @@
 //! One rule serves the listener and the client: a peer that has had its turn for too long is cut off; time
 //! that we ourselves take (a slow storage server behind a request, a slow application behind an upload) is
 //! not the peer's fault.
+//!
+//! Whoever waits for the peer looks by itself from time to time: to be woken at each beginning and end would cost a small request
+//! more than all that is noted here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+/// The waiting one looks no oftener than this.
+const LOOK_MIN: Duration = Duration::from_millis(5);
 
 /// What the counters say at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -25,19 +30,11 @@ pub(crate) struct Snapshot {
 
 /// Shared by a connection and the exchanges on it.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    now: Mutex<Snapshot>,
-    /// Wakes the one that waits for the peer when exchanges begin or end, as other limits hold then.
-    changed: Notify,
-}
+pub(crate) struct Progress(Arc<Mutex<Snapshot>>);
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let now = Mutex::new(Snapshot { ours: 0, open: 0, begun: 0, since: Instant::now() });
-        Self(Arc::new(Shared { now, changed: Notify::new() }))
+        Self(Arc::new(Mutex::new(Snapshot { ours: 0, open: 0, begun: 0, since: Instant::now() })))
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -52,33 +49,29 @@ impl Progress {
         now.ours += usize::from(ours);
         now.since = Instant::now();
         drop(now);
-        self.0.changed.notify_one();
         Exchange { progress: self.clone(), ours }
     }
 
-    /// Resolves when the peer has had its turn for as long as `limit` allows in the state of that moment. One caller
-    /// at a time.
-    pub(crate) async fn peer_overdue(&self, limit: impl Fn(&Snapshot) -> Duration) -> Snapshot {
+    /// Resolves when the peer has had its turn for as long as `limit` allows in the state of that moment; `limit` is never below
+    /// `shortest`, so that a state which began after a look is seen by the next one before its time is up.
+    pub(crate) async fn peer_overdue(&self, shortest: Duration, limit: impl Fn(&Snapshot) -> Duration) -> Snapshot {
         loop {
             let now = self.snapshot();
             let limit = limit(&now);
-            let look_again = if now.ours > 0 {
-                Instant::now() + (limit / 4).max(Duration::from_millis(5))
-            } else if now.since + limit <= Instant::now() {
+            let left = if now.ours > 0 {
+                limit / 4
+            } else if now.since.elapsed() >= limit {
                 return now;
             } else {
-                now.since + limit
+                limit.saturating_sub(now.since.elapsed())
             };
-            tokio::select! {
-                () = sleep_until(look_again) => {}
-                () = self.0.changed.notified() => {}
-            }
+            sleep_until(Instant::now() + left.min(shortest).max(LOOK_MIN)).await;
         }
     }
 
     // The counters are whole at every unlock, so a poisoned lock still guards good ones.
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,8 +101,6 @@ impl Drop for Exchange {
         now.ours -= usize::from(self.ours);
         now.open -= 1;
         now.since = Instant::now();
-        drop(now);
-        self.progress.0.changed.notify_one();
     }
 }
 
@@ -123,7 +114,7 @@ mod tests {
     async fn our_own_time_is_not_held_against_the_peer() {
         let progress = Progress::new();
         let mut exchange = progress.begin(true);
-        let overdue = progress.peer_overdue(|_| LIMIT);
+        let overdue = progress.peer_overdue(LIMIT, |_| LIMIT);
         tokio::pin!(overdue);
         assert!(tokio::time::timeout(LIMIT * 3, &mut overdue).await.is_err(), "it was our turn");
         exchange.turn(false);
@@ -137,7 +128,7 @@ mod tests {
     async fn a_shorter_limit_holds_as_soon_as_its_state_begins() {
         let progress = Progress::new();
         let patience = |now: &Snapshot| if now.begun == 0 { LIMIT * 1000 } else { LIMIT };
-        let overdue = progress.peer_overdue(patience);
+        let overdue = progress.peer_overdue(LIMIT, patience);
         tokio::pin!(overdue);
         assert!(tokio::time::timeout(LIMIT / 10, &mut overdue).await.is_err());
         drop(progress.begin(true));

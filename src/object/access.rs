@@ -13,8 +13,7 @@ use crate::custody::caller::Caller;
 use crate::custody::reason::Reason;
 use crate::names::{LogicalBucket, Principal};
 use crate::s3::operation::Access;
-use crate::s3::sigv4::{Credentials, VerifiedSignature};
-use crate::secret::SecretBytes;
+use crate::s3::sigv4::{Credentials, SecretKey, VerifiedSignature};
 use crate::storage::Signer;
 
 /// Which buckets a grant speaks of.
@@ -53,7 +52,7 @@ pub struct Client {
     /// The access key id that it signs with.
     pub access_key: String,
     /// The secret that goes with it.
-    pub secret: SecretBytes,
+    pub secret: SecretKey,
     /// Its name towards the custodian and in logs.
     pub principal: Principal,
     /// The reason for its key uses when a request names none.

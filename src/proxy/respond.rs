@@ -202,7 +202,7 @@ pub(super) fn success(
             Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
         }
         AnswerBody::Stream(body) => {
-            let farewell = log.cloned().zip(about.record());
+            let farewell = log.and_then(|log| Some((Arc::clone(log), about.record()?)));
             let work = Work::new(about.id, exchange.span().trace());
             let (id, left, span) = (about.id, body.size_hint().exact(), Span::current());
             exchange.begins_body(&work);

@@ -34,7 +34,7 @@ use http::request::Parts;
 pub(crate) use encoding::hex;
 pub use encoding::{uri_encode_path, uri_encode_query};
 pub use error::{AuthError, Field, Malformed};
-pub use key::ChunkSigner;
+pub use key::{ChunkSigner, SecretKey};
 pub use policy::PresentedPolicy;
 pub use presented::Presented;
 pub use sign::{Credentials, PayloadHash, SignError, SigningTarget, presign, sign};

@@ -387,7 +387,7 @@ mod tests {
     fn every_attempt_carries_a_signature_of_its_own() {
         let settings = settings("https://s3.example.org", Addressing::Path);
         let secret = SecretBytes::new(b"secret".to_vec()).expect("not empty");
-        let credentials = Credentials { access_key: "AK".into(), secret, session_token: None };
+        let credentials = Credentials { access_key: "AK".into(), secret: secret.into(), session_token: None };
         let outline = outline(StorageRequest::object(Method::GET, "b", "k")).expect("fits");
         let request = outline.sign(&settings.endpoint, &settings, &credentials, Upload::empty()).expect("signs");
         let authorization = request.headers()[AUTHORIZATION].to_str().expect("ASCII");
@@ -399,7 +399,7 @@ mod tests {
     async fn the_id_of_the_request_goes_along_signed() {
         let settings = settings("https://s3.example.org", Addressing::Path);
         let secret = SecretBytes::new(b"secret".to_vec()).expect("not empty");
-        let credentials = Credentials { access_key: "AK".into(), secret, session_token: None };
+        let credentials = Credentials { access_key: "AK".into(), secret: secret.into(), session_token: None };
         let forged = || {
             let header = HeaderName::from_static(request_id::HEADER);
             StorageRequest::object(Method::GET, "b", "k").header(header, HeaderValue::from_static("forged"))

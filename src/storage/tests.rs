@@ -37,7 +37,8 @@ fn storage_with(server: &Scripted, head_timeout: Duration, deadline: Duration) -
     (settings.head_timeout, settings.retry.deadline) = (head_timeout, deadline);
     settings.retry.backoff_cap = SHORT / 10;
     let secret = SecretBytes::new(b"secret".to_vec()).expect("not empty");
-    Storage::new(settings, Credentials { access_key: "AK".into(), secret, session_token: None }).expect("good settings")
+    Storage::new(settings, Credentials { access_key: "AK".into(), secret: secret.into(), session_token: None })
+        .expect("good settings")
 }
 
 fn get() -> StorageRequest {
@@ -412,7 +413,7 @@ async fn errors_are_read_from_their_documents_or_from_the_status() {
 async fn credentials_of_a_call_go_before_the_servers_own() {
     let (server, requests) = answering(&["200 OK"]).await;
     let secret = SecretBytes::new(b"other".to_vec()).expect("not empty");
-    let own = Credentials { access_key: "OTHER".into(), secret, session_token: None };
+    let own = Credentials { access_key: "OTHER".into(), secret: secret.into(), session_token: None };
     storage(&server).send(get(), Some(&own)).await.expect("an answer");
     let requests = requests.lock().expect("not poisoned");
     assert!(requests[0].0.contains("Credential=OTHER/"));
@@ -430,7 +431,8 @@ fn cluster(addresses: &[String]) -> StorageSettings {
 
 fn client(settings: StorageSettings) -> Storage {
     let secret = SecretBytes::new(b"secret".to_vec()).expect("not empty");
-    Storage::new(settings, Credentials { access_key: "AK".into(), secret, session_token: None }).expect("good settings")
+    Storage::new(settings, Credentials { access_key: "AK".into(), secret: secret.into(), session_token: None })
+        .expect("good settings")
 }
 
 /// A server that answers every request of every connection with that status and body.
@@ -540,7 +542,7 @@ async fn a_replica_answers_what_it_may_and_what_it_has() {
     let write = put(StorageBody::Replayable(cipher("x"))).or_replica();
     assert!(matches!(storage.send(write, None).await, Err(StorageError::Unreachable(_))), "no write at all");
     let secret = SecretBytes::new(b"client's".to_vec()).expect("not empty");
-    let own = Credentials { access_key: "CLIENT".into(), secret, session_token: None };
+    let own = Credentials { access_key: "CLIENT".into(), secret: secret.into(), session_token: None };
     let by_own = storage.send(get().or_replica(), Some(&own)).await;
     assert!(matches!(by_own, Err(StorageError::Unreachable(_))), "not by more than the client's own rights");
     // What it does not have may be there all the same.

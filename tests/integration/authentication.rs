@@ -129,7 +129,8 @@ async fn a_presigned_url_opens_what_it_names_until_it_expires() {
     use claviger::secret::SecretBytes;
     let world = world().await;
     let secret = SecretBytes::new(world.s3.secret.clone().into()).expect("not empty");
-    let credentials = Credentials { access_key: world.s3.access_key.clone(), secret, session_token: None };
+    let credentials =
+        Credentials { access_key: world.s3.access_key.clone(), secret: secret.into(), session_token: None };
     let mut headers = http::HeaderMap::new();
     headers.insert("host", world.s3.host.parse().expect("ASCII"));
     let url = |path: &'static str, at: OffsetDateTime| {

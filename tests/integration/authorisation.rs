@@ -214,7 +214,7 @@ async fn each_client_sees_the_buckets_of_its_own_identity_on_the_storage_server(
     use claviger::s3::sigv4::Credentials;
     use claviger::secret::SecretBytes;
     let secret = SecretBytes::new(b"the tenant's secret on the storage server".to_vec()).expect("not empty");
-    let credentials = Credentials { access_key: "TENANT".into(), secret, session_token: None };
+    let credentials = Credentials { access_key: "TENANT".into(), secret: secret.into(), session_token: None };
     let tenant = Client { storage_credentials: Some(credentials), ..client("AKTENANT", everything()) };
     let clients = vec![tenant, client(ADMIN, everything())];
     let world = World::with(Setup { clients, ..Setup::default() }).await;

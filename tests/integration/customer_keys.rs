@@ -114,7 +114,8 @@ async fn a_key_in_a_presigned_url_counts_only_as_a_signed_header() {
     let world = World::new().await;
     keyed(world.s3.ask(Method::PUT, BUCKET, "object"), &KEY).body("secret").send().await.ok();
     let secret = claviger::secret::SecretBytes::new(world.s3.secret.clone().into()).expect("not empty");
-    let credentials = Credentials { access_key: world.s3.access_key.clone(), secret, session_token: None };
+    let credentials =
+        Credentials { access_key: world.s3.access_key.clone(), secret: secret.into(), session_token: None };
     let signed = keyed(world.s3.ask(Method::GET, BUCKET, "object"), &KEY).sign().headers;
     let mut headers = http::HeaderMap::new();
     headers.insert("host", world.s3.host.parse().expect("ASCII"));

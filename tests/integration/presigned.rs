@@ -21,7 +21,7 @@ pub(crate) async fn by_url(s3: &S3, method: Method, bucket: &str, key: &str, que
 /// The query of a URL for `method`, with these headers signed.
 fn url(s3: &S3, method: &Method, path: &str, query: &str, signed: &[(&'static str, &str)]) -> String {
     let secret = SecretBytes::new(s3.secret.clone().into()).expect("not empty");
-    let credentials = Credentials { access_key: s3.access_key.clone(), secret, session_token: None };
+    let credentials = Credentials { access_key: s3.access_key.clone(), secret: secret.into(), session_token: None };
     let mut headers = HeaderMap::new();
     headers.insert("host", HeaderValue::from_str(&s3.host).expect("ASCII"));
     for (name, value) in signed {

@@ -31,7 +31,7 @@ fn setup(singapore: &Store) -> Setup {
     let archive = bucket_rule(ARCHIVE, PHYSICAL, key_rule("demo"));
     let own = Credentials {
         access_key: ACCESS_KEY.into(),
-        secret: SecretBytes::new(SECRET.into()).expect("not empty"),
+        secret: SecretBytes::new(SECRET.into()).expect("not empty").into(),
         session_token: None,
     };
     let tenant = Client { storage_credentials: Some(own), ..client("AKTENANT", everything()) };

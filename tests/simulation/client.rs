@@ -56,7 +56,7 @@ impl S3 {
         }
         let credentials = Credentials {
             access_key: self.principal.to_ascii_uppercase(),
-            secret: secret_of(self.principal),
+            secret: secret_of(self.principal).into(),
             session_token: None,
         };
         let target = SigningTarget { method: ask.method.as_str(), raw_path: &path, raw_query: None };

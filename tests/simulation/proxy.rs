@@ -57,7 +57,7 @@ pub(crate) async fn serve(net: HostNet, setup: Setup) {
     let head_timeout = Duration::from_secs(10);
     let settings = StorageSettings { client, head_timeout, ..StorageSettings::new(endpoint, "us-east-1") };
     let secret = SecretBytes::new(SECRET.into()).expect("not empty");
-    let credentials = Credentials { access_key: ACCESS_KEY.into(), secret, session_token: None };
+    let credentials = Credentials { access_key: ACCESS_KEY.into(), secret: secret.into(), session_token: None };
     let storage = Storage::new(settings, credentials).expect("usable");
     let state = StateBucket::new(storage.clone(), STATE.into());
 
@@ -95,7 +95,7 @@ fn front(objects: Objects) -> Front {
     let access = vec![Access::Read, Access::Write, Access::Delete, Access::List];
     let client = |name: &&str| Client {
         access_key: name.to_ascii_uppercase(),
-        secret: secret_of(name),
+        secret: secret_of(name).into(),
         principal: Principal::new(name).expect("legal"),
         reason: Reason::CustomerInitiated,
         grants: vec![Grant { buckets: vec![BucketPattern::All], access: access.clone() }],

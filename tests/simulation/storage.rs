@@ -267,5 +267,6 @@ fn is_signed(parts: &Parts, ahead_s: i64) -> bool {
     let Ok(Some(presented)) = Presented::parse(&view) else { return false };
     let secret = SecretBytes::new(SECRET.into()).expect("not empty");
     let now = OffsetDateTime::now_utc() + time::Duration::seconds(ahead_s);
-    presented.access_key() == ACCESS_KEY && presented.verify(&view, &secret, now, &VerifySettings::default()).is_ok()
+    presented.access_key() == ACCESS_KEY
+        && presented.verify(&view, &secret.into(), now, &VerifySettings::default()).is_ok()
 }

@@ -40,7 +40,8 @@ impl Application {
     pub(super) fn new(address: SocketAddr, home: &Home) -> Result<Self> {
         let tls = client_config(&ClientTls { ca_file: Some(home.path(names::CA)), identity: None })?;
         let secret = read_secret(&home.path(names::CLIENT_SECRET))?;
-        let credentials = Credentials { access_key: CLIENT_ACCESS_KEY.to_owned(), secret, session_token: None };
+        let credentials =
+            Credentials { access_key: CLIENT_ACCESS_KEY.to_owned(), secret: secret.into(), session_token: None };
         Ok(Self { http: HttpClient::new(tls, &ClientSettings::default()), address, credentials })
     }
 

@@ -113,7 +113,7 @@ where
         let peer = info.peer;
         let service = service_fn(|request| Arc::clone(&self).answer(request, info.clone(), progress.begin(true)));
         let mut connection = pin!(builder.serve_connection(io, service));
-        let mut overdue = pin!(progress.peer_overdue(|now| self.patience(now)));
+        let mut overdue = pin!(progress.peer_overdue(self.limits.shortest(), |now| self.patience(now)));
         let mut drain = pin!(drain_begins(self.draining.clone()));
         let mut outdated = pin!(outdated);
         let (mut closing, mut cut_at) = (false, None);

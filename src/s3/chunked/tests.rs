@@ -79,7 +79,7 @@ fn published_signer(trailer: bool) -> ChunkSigner {
     let secret = SecretBytes::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_vec()).expect("not empty");
     let presented = Presented::parse(&view).expect("valid").expect("presented");
     let now = datetime!(2013-05-24 0:00 UTC);
-    let verified = presented.verify(&view, &secret, now, &VerifySettings::default()).expect("AWS's own");
+    let verified = presented.verify(&view, &secret.into(), now, &VerifySettings::default()).expect("AWS's own");
     match Mode::of_payload(verified.into_parts().1).expect("streaming") {
         Mode::SignedTrailer(signer) if trailer => signer,
         Mode::Signed(signer) if !trailer => signer,

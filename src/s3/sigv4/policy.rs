@@ -5,12 +5,11 @@
 
 use std::fmt;
 
-use super::key::Scope;
+use super::key::{Scope, SecretKey};
 use super::presented::{parse_credential, parse_signature};
 use super::verify::{Payload, check_region};
 use super::{ALGORITHM, AuthError, Field, Malformed, Timestamp, VerifiedSignature, VerifySettings};
-use crate::crypto::{constant_time_eq, hmac_sha256};
-use crate::secret::SecretBytes;
+use crate::crypto::constant_time_eq;
 
 use time::OffsetDateTime;
 
@@ -80,7 +79,7 @@ impl PresentedPolicy {
     /// [`AuthError`].
     pub fn verify(
         &self,
-        secret: &SecretBytes,
+        secret: &SecretKey,
         now: OffsetDateTime,
         settings: &VerifySettings,
     ) -> Result<VerifiedSignature, AuthError> {
@@ -88,7 +87,7 @@ impl PresentedPolicy {
         if self.timestamp.at() - now > settings.max_skew {
             return Err(AuthError::NotYetValid);
         }
-        let expected = hmac_sha256(self.scope.signing_key(secret).expose(), self.policy.as_bytes());
+        let expected = secret.signing_key(&self.scope).sign(self.policy.as_bytes());
         if !constant_time_eq(&expected, &self.signature) {
             return Err(AuthError::SignatureMismatch);
         }

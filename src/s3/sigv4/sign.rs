@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 
 use super::canonical::{Canonical, join_names, string_to_sign};
 use super::encoding::{MalformedUri, hex, uri_encode_query};
-use super::key::Scope;
+use super::key::{Scope, SecretKey};
 use super::{ALGORITHM, MAX_EXPIRES_S, STREAMING_UNSIGNED_TRAILER, Timestamp, UNSIGNED_PAYLOAD};
-use crate::crypto::{hmac_sha256, sha256};
+use crate::crypto::sha256;
 use crate::secret::SecretBytes;
 
 /// Headers that are not signed: connections, proxies and HTTP libraries add or change them after signing.
@@ -40,7 +40,7 @@ pub struct Credentials {
     /// The access key id; not secret.
     pub access_key: String,
     /// The secret access key.
-    pub secret: SecretBytes,
+    pub secret: SecretKey,
     /// The session token of temporary credentials.
     pub session_token: Option<SecretBytes>,
 }
@@ -201,7 +201,6 @@ fn headers_to_sign(headers: &HeaderMap) -> Result<Vec<HeaderName>, SignError> {
 }
 
 fn signature(credentials: &Credentials, timestamp: &Timestamp, scope: &Scope, canonical_request: &[u8]) -> String {
-    let key = scope.signing_key(&credentials.secret);
     let string_to_sign = string_to_sign(timestamp, scope, canonical_request);
-    hex(&hmac_sha256(key.expose(), string_to_sign.as_bytes()))
+    hex(&credentials.secret.signing_key(scope).sign(string_to_sign.as_bytes()))
 }

@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use super::{AuthError, Presented, RequestView, VerifiedSignature, VerifySettings};
+use super::{AuthError, Presented, RequestView, SecretKey, VerifiedSignature, VerifySettings};
 use crate::secret::SecretBytes;
 
 const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const NOW: OffsetDateTime = datetime!(2013-05-24 0:00 UTC);
 
-fn secret() -> SecretBytes {
-    SecretBytes::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_vec()).expect("not empty")
+fn secret() -> SecretKey {
+    SecretBytes::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_vec()).expect("not empty").into()
 }
 
 /// A request that tests may change.

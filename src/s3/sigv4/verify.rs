@@ -1,20 +1,20 @@
 //! Verifies presented credentials against a secret.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use time::{Duration, OffsetDateTime};
 
 use super::canonical::{Canonical, single_header, string_to_sign};
 use super::encoding::parse_hex32;
-use super::key::Scope;
+use super::key::{Scope, SecretKey};
 use super::presented::Form;
 use super::{
     AuthError, ChunkSigner, Malformed, Presented, RequestView, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER,
     STREAMING_UNSIGNED_TRAILER, UNSIGNED_PAYLOAD,
 };
-use crate::crypto::{constant_time_eq, hmac_sha256};
-use crate::secret::{Secret, SecretBytes};
+use crate::crypto::{HmacKey, constant_time_eq};
 
 /// Beginnings of the names of headers that must be signed when they are there.
 const SIGNED_FAMILIES: [&str; 2] = ["x-amz-", "x-claviger-"];
@@ -142,7 +142,7 @@ impl Presented {
     pub fn verify(
         &self,
         view: &RequestView<'_>,
-        secret: &SecretBytes,
+        secret: &SecretKey,
         now: OffsetDateTime,
         settings: &VerifySettings,
     ) -> Result<VerifiedSignature, AuthError> {
@@ -161,8 +161,8 @@ impl Presented {
             payload_hash,
         };
         let string_to_sign = string_to_sign(&self.timestamp, &self.scope, &canonical.request()?);
-        let key = self.scope.signing_key(secret);
-        let expected = hmac_sha256(key.expose(), string_to_sign.as_bytes());
+        let key = secret.signing_key(&self.scope);
+        let expected = key.sign(string_to_sign.as_bytes());
         if !constant_time_eq(&expected, &self.signature) {
             return Err(AuthError::SignatureMismatch);
         }
@@ -226,7 +226,7 @@ impl Presented {
         }
     }
 
-    fn payload(&self, word: PayloadWord, key: Secret<32>) -> Payload {
+    fn payload(&self, word: PayloadWord, key: Arc<HmacKey>) -> Payload {
         match word {
             PayloadWord::Signed(hash) => Payload::Signed(hash),
             PayloadWord::Unsigned => Payload::Unsigned,

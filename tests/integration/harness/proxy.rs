@@ -49,7 +49,7 @@ pub(crate) fn secret_of(access_key: &str) -> String {
 pub(crate) fn client(access_key: &str, grants: Vec<Grant>) -> Client {
     Client {
         access_key: access_key.to_owned(),
-        secret: SecretBytes::new(secret_of(access_key).into()).expect("not empty"),
+        secret: SecretBytes::new(secret_of(access_key).into()).expect("not empty").into(),
         principal: Principal::new(&access_key.to_ascii_lowercase()).expect("legal"),
         reason: Reason::CustomerInitiated,
         grants,
@@ -278,7 +278,7 @@ fn storage(address: SocketAddr, setup: &Setup) -> Storage {
         ..StorageSettings::new(endpoint, "us-east-1")
     };
     let secret = SecretBytes::new(SECRET.into()).expect("not empty");
-    let credentials = Credentials { access_key: ACCESS_KEY.into(), secret, session_token: None };
+    let credentials = Credentials { access_key: ACCESS_KEY.into(), secret: secret.into(), session_token: None };
     Storage::metered(settings, credentials, setup.metrics.storage.clone()).expect("usable")
 }
 

@@ -333,6 +333,6 @@ fn is_signed(parts: &http::request::Parts) -> bool {
     let view = RequestView::of(parts);
     let Ok(Some(presented)) = Presented::parse(&view) else { return false };
     let secret = SecretBytes::new(SECRET.into()).expect("not empty");
-    let proof = presented.verify(&view, &secret, time::OffsetDateTime::now_utc(), &VerifySettings::default());
+    let proof = presented.verify(&view, &secret.into(), time::OffsetDateTime::now_utc(), &VerifySettings::default());
     presented.access_key() == ACCESS_KEY && proof.is_ok()
 }

@@ -132,7 +132,7 @@ fn another_secret_does_not_verify() {
     let good = signed(put(), PayloadHash::Unsigned);
     let presented = Presented::parse(&good.view()).expect("valid").expect("presented");
     let other = SecretBytes::new(b"another".to_vec()).expect("not empty");
-    let verified = presented.verify(&good.view(), &other, NOW, &VerifySettings::default());
+    let verified = presented.verify(&good.view(), &other.into(), NOW, &VerifySettings::default());
     assert_eq!(verified.err(), Some(AuthError::SignatureMismatch));
 }
 
