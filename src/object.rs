@@ -149,7 +149,7 @@ impl Objects {
             Operation::ListBuckets(_) => Err(Error::NoSuchBucket),
             Operation::Bucket(name, operation) => {
                 let bucket = self.buckets.find(name).ok_or(Error::NoSuchBucket)?;
-                self.on_bucket(call, bucket, operation, upload).await
+                Box::pin(self.on_bucket(call, bucket, operation, upload)).await
             }
             Operation::Object(name, key, operation) => {
                 let bucket = self.buckets.find(name).ok_or(Error::NoSuchBucket)?;
@@ -190,25 +190,28 @@ impl Objects {
         operation: &ObjectOperation,
         (upload, sources): (Upload, &Self),
     ) -> Result<Answer, Error> {
+        // Each in a place of its own: otherwise all would have the room of the largest, which is cleared when it is given back.
         match operation {
-            ObjectOperation::PutObject { .. } => self.put(call, object, upload).await,
-            ObjectOperation::CopyObject { source, .. } => self.copy(call, object, (sources, source)).await,
-            ObjectOperation::GetObjectAttributes(asked) => self.attributes(call, object, asked).await,
-            ObjectOperation::CreateMultipartUpload { .. } => self.create_upload(call, object).await,
-            ObjectOperation::UploadPart(part) => self.upload_part(call, object, part, upload).await,
+            ObjectOperation::PutObject { .. } => Box::pin(self.put(call, object, upload)).await,
+            ObjectOperation::CopyObject { source, .. } => Box::pin(self.copy(call, object, (sources, source))).await,
+            ObjectOperation::GetObjectAttributes(asked) => Box::pin(self.attributes(call, object, asked)).await,
+            ObjectOperation::CreateMultipartUpload { .. } => Box::pin(self.create_upload(call, object)).await,
+            ObjectOperation::UploadPart(part) => Box::pin(self.upload_part(call, object, part, upload)).await,
             ObjectOperation::UploadPartCopy { part, source } => {
-                self.copy_part(call, object, part, (sources, source)).await
+                Box::pin(self.copy_part(call, object, part, (sources, source))).await
             }
-            ObjectOperation::ListParts(asked) => self.list_parts(call, object, asked).await,
+            ObjectOperation::ListParts(asked) => Box::pin(self.list_parts(call, object, asked)).await,
             ObjectOperation::CompleteMultipartUpload { upload: id } => {
-                self.complete_upload(call, object, id, upload).await
+                Box::pin(self.complete_upload(call, object, id, upload)).await
             }
-            ObjectOperation::AbortMultipartUpload { upload: id } => self.abort_upload(call, object, id).await,
-            ObjectOperation::GetObject(read) => self.get(call, object, read).await,
-            ObjectOperation::HeadObject(read) => self.head(call, object, read).await,
-            ObjectOperation::DeleteObject { version_id, .. } => self.delete(call, object, version_id.as_deref()).await,
+            ObjectOperation::AbortMultipartUpload { upload: id } => Box::pin(self.abort_upload(call, object, id)).await,
+            ObjectOperation::GetObject(read) => Box::pin(self.get(call, object, read)).await,
+            ObjectOperation::HeadObject(read) => Box::pin(self.head(call, object, read)).await,
+            ObjectOperation::DeleteObject { version_id, .. } => {
+                Box::pin(self.delete(call, object, version_id.as_deref())).await
+            }
             ObjectOperation::PassThrough(pass) => {
-                self.pass_through(call, object.bucket, Some(object.key), pass, upload).await
+                Box::pin(self.pass_through(call, object.bucket, Some(object.key), pass, upload)).await
             }
         }
     }

@@ -230,9 +230,8 @@ impl Front {
         let id = RequestId::random();
         let span = traced::begin(&self.tracer, &request, &info, id);
         let task = Work::new(id, span.trace());
-        // In a place of its own: it is large, each connection has room for one, and it would be moved with each step outwards.
         if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-            return task.scope(Box::pin(self.respond(request, &info, (id, span)))).await;
+            return task.scope(self.respond(request, &info, (id, span))).await;
         }
         let takes_long = slow::may_take_long(&request);
         let changing = Arc::clone(&self.changing).read_owned().await;
@@ -282,12 +281,12 @@ impl Front {
         {
             about.asks("PreflightRequest", bucket, target.key());
             let _place = self.strangers.place(about.address()).ok_or_else(Fault::slow_down)?;
-            let asking = self.objects.preflight(bucket, target.key(), &parts.headers);
+            let asking = Box::pin(self.objects.preflight(bucket, target.key(), &parts.headers));
             let answer = timeout(PREFLIGHT_TIMEOUT, asking).await.map_err(|_| Fault::slow_down())?;
             return answer.map_err(|error| Fault::of(error, about.id));
         }
         if let (Some(reader), Some(bucket)) = (form::reader_of(parts, &target, &query)?, target.bucket()) {
-            return self.post(parts, (reader, body), (bucket.clone(), &query), about).await;
+            return Box::pin(self.post(parts, (reader, body), (bucket.clone(), &query), about)).await;
         }
         let (who, payload) = traced::in_span("authentication", || self.authenticate(parts))?;
         about.client(&who);

@@ -146,9 +146,19 @@ impl Storage {
         // would open more.
         let by_own = matches!(signer, Signer::Client(_));
         let replica = self.replica.as_ref().filter(|_| request.replica && !by_own);
-        let Some((replica, again)) = replica.and_then(|replica| Some((replica, request.again()?))) else {
-            return Inner::send_as(&self.inner, request, signer).await;
-        };
+        match replica.and_then(|replica| Some((replica, request.again()?))) {
+            Some(other) => Box::pin(self.send_to_either(request, other, signer)).await,
+            None => Inner::send_as(&self.inner, request, signer).await,
+        }
+    }
+
+    /// Sends `request`, or the same to the replica.
+    async fn send_to_either(
+        &self,
+        request: StorageRequest,
+        (replica, again): (&Arc<Inner>, StorageRequest),
+        signer: Signer<'_>,
+    ) -> Result<StorageResponse, StorageError> {
         if self.inner.endpoints.all_down() {
             self.inner.look();
             if let Some(answer) = there(Inner::send_as(replica, again, signer).await) {
@@ -301,7 +311,7 @@ impl Inner {
             () = tokio::time::sleep(after) => {}
         }
         tracing::debug!(server = %self.endpoints.get(place), "no answer yet; another address is asked, too");
-        let mut second = pin!(self.attempt(second, outline, credentials, upload()));
+        let mut second = Box::pin(self.attempt(second, outline, credentials, upload()));
         tokio::select! {
             outcome = &mut first => if is_good(&outcome) { outcome } else { second.await },
             outcome = &mut second => if is_good(&outcome) { outcome } else { first.await },
