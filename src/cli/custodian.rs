@@ -7,6 +7,7 @@ mod renewal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
@@ -28,6 +29,9 @@ use crate::telemetry::certificates;
 use crate::telemetry::health::{Check, Health};
 use crate::telemetry::traces::TraceSettings;
 use crate::tlog::storage::Disk;
+
+/// How long a connection without requests is kept: its buffers still hold the last answer, which may have a key in it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -77,6 +81,7 @@ fn serve(config: CustodianConfig) -> Result<()> {
         let limits = ListenerLimits {
             drain: config.server.drain,
             max_connections: room.connections,
+            idle_timeout: IDLE_TIMEOUT,
             ..ListenerLimits::default()
         };
         let traces = config.traces.clone().map(|traces| of_instance(traces, &config.server.instance));

@@ -38,10 +38,9 @@ pub struct ListenerLimits {
     pub max_connections: usize,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
-    /// For the head of a request, and for the first request after connecting. On HTTP/1.1 it also runs while a
-    /// kept-alive connection is idle, as the head of the next request is then being waited for.
+    /// For the head of the first request after connecting; and for a connection without requests while no further one is accepted.
     pub header_timeout: Duration,
-    /// How long an HTTP/2 connection without requests is kept.
+    /// How long a connection without requests is kept. The head of a further request has to be there by then.
     pub idle_timeout: Duration,
     /// How long a peer may leave a response untaken.
     pub stall_timeout: Duration,
@@ -173,9 +172,10 @@ where
 {
     let (drain_begins, draining) = watch::channel(false);
     let running = Arc::new(AtomicUsize::new(0));
-    let mut door = Door::new(listener, limits.max_connections);
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let mut door = Door::new(listener, Arc::clone(&slots));
     let (drain, count) = (limits.drain, limits.count.clone());
-    let shared = Arc::new(Shared::new(service, tls, limits, draining, Arc::clone(&running)));
+    let shared = Arc::new(Shared::new(service, tls, limits, (draining, slots), Arc::clone(&running)));
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
@@ -207,9 +207,9 @@ struct Door<A> {
 }
 
 impl<A: Accept> Door<A> {
-    fn new(listener: A, connections: usize) -> Self {
+    fn new(listener: A, slots: Arc<Semaphore>) -> Self {
         let [full, failing] = [Seldom::new(TELL_EVERY), Seldom::new(TELL_EVERY)];
-        Self { listener, slots: Arc::new(Semaphore::new(connections)), full, failing }
+        Self { listener, slots, full, failing }
     }
 
     /// Waits for a free slot, then for a connection to fill it. Cancelling loses nothing.

@@ -16,7 +16,7 @@ use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -36,8 +36,10 @@ pub(super) struct Shared<S> {
     service: S,
     tls: Option<Tls>,
     limits: ListenerLimits,
-    builder: Builder<TokioExecutor>,
+    builders: Builders,
     draining: watch::Receiver<bool>,
+    /// For connections: none is left when further ones wait.
+    slots: Arc<Semaphore>,
     running: Arc<AtomicUsize>,
 }
 
@@ -53,31 +55,30 @@ where
         service: S,
         tls: Option<Tls>,
         limits: ListenerLimits,
-        draining: watch::Receiver<bool>,
+        (draining, slots): (watch::Receiver<bool>, Arc<Semaphore>),
         running: Arc<AtomicUsize>,
     ) -> Self {
-        let builder = http_builder(&limits);
-        Self { service, tls, limits, builder, draining, running }
+        let builders = Builders::new(&limits);
+        Self { service, tls, limits, builders, draining, slots, running }
     }
 
     pub(super) async fn serve(self: Arc<Self>, stream: impl Stream, peer: SocketAddr) {
         let Some(mut tls) = self.tls.clone() else {
             let info = ConnectionInfo { peer, tls: false, client_certificate: None };
-            let builder = self.builder.clone();
-            return self.serve_http(TokioIo::new(stream), info, builder, std::future::pending()).await;
+            return self.serve_http(Box::new(TokioIo::new(stream)), info, Protocol::Any, std::future::pending()).await;
         };
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config.borrow_and_update()));
-        // Nothing of it is kept beside the connection, which may be idle for long.
-        let Some(stream) = Box::pin(self.handshake(&acceptor, stream, peer)).await else { return };
-        let (_, session) = stream.get_ref();
-        let certificate = session.peer_certificates().and_then(|chain| chain.first());
-        let client_certificate = certificate.map(|certificate| Arc::new(certificate.clone().into_owned()));
-        let info = ConnectionInfo { peer, tls: true, client_certificate };
-        let builder = match session.alpn_protocol() {
-            Some(b"h2") => self.builder.clone().http2_only(),
-            _ => self.builder.clone().http1_only(),
+        let (io, info, protocol) = {
+            let acceptor = TlsAcceptor::from(Arc::clone(&tls.config.borrow_and_update()));
+            let Some(stream) = Box::pin(self.handshake(&acceptor, stream, peer)).await else { return };
+            let (_, session) = stream.get_ref();
+            let certificate = session.peer_certificates().and_then(|chain| chain.first());
+            let client_certificate = certificate.map(|certificate| Arc::new(certificate.clone().into_owned()));
+            let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+            // A connection may be idle for long: what is large has one place, to which all others point.
+            let io = Box::new(TokioIo::new(stream));
+            (io, ConnectionInfo { peer, tls: true, client_certificate }, protocol)
         };
-        self.serve_http(TokioIo::new(stream), info, builder, is_replaced(tls)).await;
+        self.serve_http(io, info, protocol, is_replaced(tls)).await;
     }
 
     async fn handshake<T: Stream>(&self, acceptor: &TlsAcceptor, stream: T, peer: SocketAddr) -> Option<TlsStream<T>> {
@@ -102,9 +103,9 @@ where
     /// `outdated` resolves when the connection should not be made any more as it was.
     async fn serve_http<I>(
         self: Arc<Self>,
-        io: I,
+        io: Box<I>,
         info: ConnectionInfo,
-        builder: Builder<TokioExecutor>,
+        protocol: Protocol,
         outdated: impl Future<Output = ()>,
     ) where
         I: Read + Write + Unpin + Send + 'static,
@@ -112,7 +113,7 @@ where
         let progress = Progress::new();
         let peer = info.peer;
         let service = service_fn(|request| Arc::clone(&self).answer(request, info.clone(), progress.begin(true)));
-        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut connection = pin!(self.builders.of(protocol).serve_connection(io, service));
         let mut overdue = pin!(progress.peer_overdue(self.limits.shortest(), |now| self.patience(now)));
         let mut drain = pin!(drain_begins(self.draining.clone()));
         let mut outdated = pin!(outdated);
@@ -154,6 +155,7 @@ where
     fn patience(&self, now: &Snapshot) -> Duration {
         match (now.begun, now.open) {
             (0, _) => self.limits.header_timeout,
+            (_, 0) if self.slots.available_permits() == 0 => self.limits.idle_timeout.min(self.limits.header_timeout),
             (_, 0) => self.limits.idle_timeout,
             _ => self.limits.stall_timeout,
         }
@@ -167,7 +169,8 @@ where
     ) -> Result<Response<Counted<B>>, HandlerPanicked> {
         let peer = info.peer;
         let mut ticket = Ticket::new(exchange, Arc::clone(&self.running));
-        let answering = AssertUnwindSafe(async { (self.service)(request, info).await });
+        // Each connection has room for one, also while it is idle.
+        let answering = AssertUnwindSafe(async { Box::pin((self.service)(request, info)).await });
         let response = answering.catch_unwind().await.map_err(|_| {
             tracing::error!(%peer, "a request's handler panicked; its connection is closed");
             HandlerPanicked
@@ -177,12 +180,43 @@ where
     }
 }
 
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    Http1,
+    Http2,
+    /// What the client begins with.
+    Any,
+}
+
+/// Makes connections, by protocol.
+struct Builders {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+    any: Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(limits: &ListenerLimits) -> Self {
+        let any = http_builder(limits);
+        Self { http1: any.clone().http1_only(), http2: any.clone().http2_only(), any }
+    }
+
+    fn of(&self, protocol: Protocol) -> &Builder<TokioExecutor> {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+            Protocol::Any => &self.any,
+        }
+    }
+}
+
 fn http_builder(limits: &ListenerLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
+    // How long a head may take, `patience` says: hyper's timer for it would run while a connection is idle, and be set for each request.
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(None)
         .max_buf_size(usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX).max(8192))
         .max_headers(limits.max_headers);
     builder

@@ -118,6 +118,36 @@ async fn a_head_that_trickles_in_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_used_is_kept_while_idle_and_a_further_head_has_to_come_by_then() {
+    let limits = ListenerLimits { header_timeout: SHORT, idle_timeout: SHORT * 4, ..patient() };
+    let server = Server::start(None, limits).await;
+    let mut stream = server.send(GET).await;
+    assert!(answer(&mut stream).await.ends_with("done"));
+    tokio::time::sleep(SHORT * 2).await;
+    stream.write_all(GET).await.expect("still open");
+    assert!(answer(&mut stream).await.ends_with("done"));
+    let begun = Instant::now();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n").await.expect("still open");
+    while stream.write_all(b"X: y\r\n").await.is_ok() {
+        assert!(begun.elapsed() < LONG, "the connection is still open");
+        tokio::time::sleep(SHORT / 10).await;
+    }
+    assert!(begun.elapsed() >= SHORT * 2);
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_for_those_that_wait() {
+    let limits = ListenerLimits { max_connections: 2, header_timeout: SHORT, idle_timeout: LONG * 2, ..patient() };
+    let server = Server::start(None, limits).await;
+    for _ in 0..6 {
+        let mut stream = server.send(GET).await;
+        assert!(tokio::time::timeout(LONG, answer(&mut stream)).await.expect("is served").ends_with("done"));
+        // It stays open.
+        std::mem::forget(stream);
+    }
+}
+
+#[tokio::test]
 async fn a_tls_handshake_that_does_not_begin_is_dropped() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let identity = Ca::new(dir.path(), "ca").issue("server", &["localhost"]);
