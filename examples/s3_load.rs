@@ -19,10 +19,13 @@ use claviger::secret::SecretBytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use rustls::ClientConfig;
 use time::OffsetDateTime;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+/// No connection is closed for being idle.
+const HELD: Duration = Duration::from_secs(3600);
 /// An answer of 503 asks for another attempt, as of any client.
 const RETRIES: u32 = 5;
 /// Before the first of them; the next ones wait longer.
@@ -58,7 +61,7 @@ struct Options {
     /// How long, once each connection has done one operation that is not counted.
     #[arg(long, conflicts_with = "count")]
     seconds: Option<f64>,
-    /// Keep the connections open for so long at the end, doing nothing.
+    /// Keep the connections, each of which has done one operation that is not counted, for so long at the end, doing nothing.
     #[arg(long, default_value_t = 0.0)]
     hold: f64,
     /// Operations at a time.
@@ -73,7 +76,7 @@ struct Options {
 }
 
 struct Load {
-    client: HttpClient<Full<Bytes>>,
+    tls: ClientConfig,
     credentials: Credentials,
     options: Options,
     next: AtomicU64,
@@ -83,7 +86,7 @@ struct Load {
 }
 
 impl Load {
-    async fn one(&self, index: u64, tried: u32) -> anyhow::Result<()> {
+    async fn one(&self, client: &HttpClient<Full<Bytes>>, index: u64, tried: u32) -> anyhow::Result<()> {
         let path = format!(
             "/{}/load/{}/{}",
             self.options.bucket,
@@ -105,12 +108,12 @@ impl Load {
         let mut request =
             Request::builder().method(method).uri(format!("{}{path}", self.options.url)).body(Full::new(body))?;
         *request.headers_mut() = headers;
-        let response = self.client.request(request, Duration::from_secs(60)).await?;
+        let response = client.request(request, Duration::from_secs(60)).await?;
         let status = response.status();
         if status == StatusCode::SERVICE_UNAVAILABLE && tried < RETRIES {
             self.retried.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(RETRY_PAUSE * (tried + 1)).await;
-            return Box::pin(self.one(index, tried + 1)).await;
+            return Box::pin(self.one(client, index, tried + 1)).await;
         }
         let mut body = response.into_body();
         let mut length = 0;
@@ -122,20 +125,23 @@ impl Load {
         Ok(())
     }
 
-    async fn work(&self, number: u64) -> anyhow::Result<Vec<Duration>> {
+    async fn work(&self, number: u64) -> anyhow::Result<(HttpClient<Full<Bytes>>, Vec<Duration>)> {
         let mut taken = Vec::new();
-        if self.options.seconds.is_some() {
-            self.one(number, 0).await.context("the first operation")?;
+        // With connections shared, some would be made and never used.
+        let client =
+            HttpClient::new(self.tls.clone(), &ClientSettings { pool_idle_timeout: HELD, ..ClientSettings::default() });
+        if self.options.seconds.is_some() || self.options.hold > 0.0 {
+            self.one(&client, number, 0).await.context("the first operation")?;
         }
         self.ready.wait().await;
         let end = self.options.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if end.is_some_and(|end| end <= Instant::now()) || self.options.count.is_some_and(|count| index >= count) {
-                return Ok(taken);
+                return Ok((client, taken));
             }
             let begun = Instant::now();
-            self.one(index, 0).await.with_context(|| format!("operation {index}"))?;
+            self.one(&client, index, 0).await.with_context(|| format!("operation {index}"))?;
             taken.push(begun.elapsed());
         }
     }
@@ -149,19 +155,11 @@ async fn main() -> anyhow::Result<()> {
     let credentials =
         Credentials { access_key: variable("AWS_ACCESS_KEY_ID")?, secret: secret.into(), session_token: None };
     let tls = client_config(&ClientTls { ca_file: options.ca.clone(), identity: None })?;
-    let client = HttpClient::new(tls, &ClientSettings { pool_max_idle_per_host: 4096, ..ClientSettings::default() });
     let body: Bytes = (0..options.size).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect::<Vec<_>>().into();
     // Whoever waits for all to be ready is one more.
     let ready = Barrier::new(usize::try_from(options.connections)? + 1);
-    let load = Arc::new(Load {
-        client,
-        credentials,
-        options,
-        next: AtomicU64::new(0),
-        retried: AtomicU64::new(0),
-        body,
-        ready,
-    });
+    let load =
+        Arc::new(Load { tls, credentials, options, next: AtomicU64::new(0), retried: AtomicU64::new(0), body, ready });
     let mut workers: JoinSet<_> = (0..load.options.connections)
         .map(|number| {
             let load = Arc::clone(&load);
@@ -175,9 +173,11 @@ async fn main() -> anyhow::Result<()> {
         Some(ended) = workers.join_next() => { ended??; }
     }
     let begun = Instant::now();
-    let mut taken = Vec::new();
+    let (mut clients, mut taken) = (Vec::new(), Vec::new());
     while let Some(worker) = workers.join_next().await {
-        taken.extend(worker??);
+        let (client, of_it) = worker??;
+        clients.push(client);
+        taken.extend(of_it);
     }
     let elapsed = begun.elapsed();
     taken.sort();
@@ -192,8 +192,7 @@ async fn main() -> anyhow::Result<()> {
         "retried": load.retried.load(Ordering::Relaxed),
     });
     writeln!(std::io::stdout(), "{report}")?;
-    if load.options.hold > 0.0 {
-        tokio::time::sleep(Duration::from_secs_f64(load.options.hold)).await;
-    }
+    tokio::time::sleep(Duration::from_secs_f64(load.options.hold)).await;
+    drop(clients);
     Ok(())
 }
