@@ -310,9 +310,9 @@ impl Backup {
         Ok(shares)
     }
 
-    /// The KEKs, if this is the bundle's key.
-    fn open_with(&self, key: &Secret<32>) -> Option<Vec<Restorable>> {
-        let opened = AeadKey::new(key).open(canonical_json(&self.head).as_bytes(), &self.bundle).ok()?;
+    /// The KEKs, if this is the bundle's key. `aad` is the canonical JSON of the head.
+    fn open_with(&self, key: &Secret<32>, aad: &str) -> Option<Vec<Restorable>> {
+        let opened = AeadKey::new(key).open(aad.as_bytes(), &self.bundle).ok()?;
         let keks = bundle::read(&opened)?;
         let named = keks.iter().map(|kek| (&kek.name, kek.latest));
         // What officers read in it is what is in it.

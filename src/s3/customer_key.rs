@@ -150,6 +150,7 @@ mod tests {
 
     #[test]
     fn a_key_is_taken_out_of_the_headers() {
+        assert!(TARGET.iter().chain(&SOURCE).all(|name| name.contains(IN_ALL)));
         for names in [TARGET, SOURCE] {
             let mut headers = headers(names, ["AES256", KEY, MD5]);
             let keys = CustomerKeys::take(&mut headers).expect("good");

@@ -230,8 +230,13 @@ async fn keks(client: &Client, backup: &str, file: &Path, shares: &[&str]) -> Re
              then `claviger key declare-whole`"
         );
     }
-    for one in texts("wrong_shares").iter().filter_map(Value::as_str) {
-        eprintln!("claviger: {} is wrong and was left out: ask who sent it", plain(one));
+    let shares = |name: &str| texts(name).iter().filter_map(Value::as_str).map(plain).collect::<Vec<_>>().join(", ");
+    let stray = shares("stray_shares");
+    if !stray.is_empty() {
+        let opened_with = shares("opened_with");
+        eprintln!(
+            "claviger: left out: {stray}. It does not belong with what opened the backup: {opened_with}. Ask who sent a wrong one"
+        );
     }
     for one in texts("refused") {
         let text = |name: &str| plain(one[name].as_str().unwrap_or("-"));

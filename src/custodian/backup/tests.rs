@@ -66,7 +66,7 @@ fn open(backup: &Backup, shares: &[&Share]) -> Result<Opened, BackupRefused> {
 fn keks(backup: &Backup, shares: &[Zeroizing<String>]) -> Result<Vec<Restorable>, BackupRefused> {
     let shares = read(backup, shares.iter().map(|share| share.as_str()))?;
     let opened = open(backup, &shares.iter().collect::<Vec<_>>())?;
-    assert_eq!(opened.wrong, [0; 0], "all are right");
+    assert_eq!(opened.stray, [0; 0], "all are right");
     Ok(opened.keks)
 }
 
@@ -138,7 +138,7 @@ fn wrong_shares_are_told_from_right_ones_wherever_they_stand() {
     let found = |numbers: &[i8]| {
         let shares: Vec<&Share> = numbers.iter().map(|number| pick(*number)).collect();
         backup.need_enough(&shares)?;
-        open(&backup, &shares).map(|opened| (opened.keks.len(), opened.wrong))
+        open(&backup, &shares).map(|opened| (opened.keks.len(), opened.stray))
     };
     for (numbers, at) in [
         (&[1, 2, 3][..], &[][..]),
@@ -161,6 +161,25 @@ fn wrong_shares_are_told_from_right_ones_wherever_they_stand() {
 }
 
 #[test]
+fn shares_that_were_made_to_fit_each_other_open_it_and_do_not_outvote_the_right_ones() {
+    let officers = officers(5);
+    let backup = Backup::parse(&backup(&officers, 3).0).expect("parses");
+    let right = opened(&backup, &officers.iter().collect::<Vec<_>>());
+    let right = read(&backup, right.iter().map(|share| share.as_str())).expect("are shares");
+    let key = share::combine(&right[..3]).expect("combines");
+    let seal = backup.note().seal_id().expect("has one");
+    let made = share::split(seal, 3, 5, &key).expect("splits");
+    let found = |shares: &[&Share]| open(&backup, shares).map(|opened| (opened.keks.len(), opened.stray));
+    let [one, two, three] = [&made[0], &made[1], &made[2]];
+    assert_eq!(found(&[one, two, three, &right[0], &right[1], &right[3], &right[4]]), Ok((2, vec![0, 1, 2])));
+    assert_eq!(
+        found(&[one, two, three, &right[3], &right[4]]),
+        Ok((2, vec![3, 4])),
+        "and nobody says that these are wrong"
+    );
+}
+
+#[test]
 fn the_most_wrong_shares_that_there_can_be_are_gone_through() {
     let officers = officers(RECIPIENTS_MAX);
     let backup = Backup::parse(&backup(&officers, 8).0).expect("parses");
@@ -168,7 +187,7 @@ fn the_most_wrong_shares_that_there_can_be_are_gone_through() {
     let right = read(&backup, right.iter().map(|share| share.as_str())).expect("are shares");
     let wrong: Vec<Share> = right.iter().map(share::forged).collect();
     let shares: Vec<&Share> = wrong[..8].iter().chain(&right[8..]).collect();
-    assert_eq!(open(&backup, &shares).map(|opened| opened.wrong), Ok((0..8).collect()));
+    assert_eq!(open(&backup, &shares).map(|opened| opened.stray), Ok((0..8).collect()));
 }
 
 #[test]

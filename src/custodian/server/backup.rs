@@ -85,7 +85,12 @@ pub(super) async fn restore(
     let restored: Vec<&str> = value.restored.iter().map(KekName::as_str).collect();
     let refused = |(kek, error): &(KekName, EngineError)| json!({ "kek": kek.as_str(), "error": error.to_string() });
     let refused: Vec<Json> = value.refused.iter().map(refused).collect();
-    let data = json!({ "restored": restored, "refused": refused, "wrong_shares": value.wrong_shares });
+    let data = json!({
+        "restored": restored,
+        "refused": refused,
+        "opened_with": value.opened_with,
+        "stray_shares": value.stray_shares,
+    });
     Ok(Answer::data(data).with_receipt(receipt))
 }
 

@@ -114,19 +114,15 @@ where
         let peer = info.peer;
         let service = service_fn(|request| Arc::clone(&self).answer(request, info.clone(), progress.begin(true)));
         let mut connection = pin!(self.builders.of(protocol).serve_connection(io, service));
-        let mut overdue = pin!(progress.peer_overdue(self.limits.shortest(), |now| self.patience(now)));
-        let mut drain = pin!(drain_begins(self.draining.clone()));
-        let mut outdated = pin!(outdated);
-        let (mut closing, mut cut_at) = (false, None);
+        let overdue = progress.peer_overdue(self.limits.shortest(), |now| self.patience(now));
+        let mut drain = pin!(drain_begins(self.draining.clone()).fuse());
+        let (mut overdue, mut outdated) = (pin!(overdue.fuse()), pin!(outdated.fuse()));
+        let (mut cut_at, mut look_at) = (None, None);
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
-                () = &mut drain, if !closing => {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = &mut outdated, if !closing => {
-                    closing = true;
+                () = &mut drain => connection.as_mut().graceful_shutdown(),
+                () = &mut outdated => {
                     cut_at = Some(Instant::now() + self.limits.drain);
                     connection.as_mut().graceful_shutdown();
                 }
@@ -136,13 +132,19 @@ where
                 }
                 now = &mut overdue => {
                     tracing::debug!(%peer, requests = now.open, "closing a connection that its peer does not use");
-                    if now.open == 0 && now.begun > 0 {
-                        connection.as_mut().graceful_shutdown();
-                        // What is still in the buffers may yet be taken.
-                        let grace = tokio::time::timeout(self.limits.stall_timeout, connection.as_mut());
-                        break grace.await.unwrap_or(Ok(()));
+                    if now.open > 0 || now.begun == 0 {
+                        return;
                     }
-                    return;
+                    // What is still in the buffers may yet be taken, and what the peer sends meanwhile is answered.
+                    connection.as_mut().graceful_shutdown();
+                    look_at = Some(Instant::now() + self.limits.shortest());
+                }
+                () = at(look_at) => {
+                    if self.is_given_up(&progress.snapshot()) {
+                        tracing::debug!(%peer, "cutting off a connection that its peer does not end");
+                        return;
+                    }
+                    look_at = Some(Instant::now() + self.limits.shortest());
                 }
             }
         };
@@ -158,6 +160,17 @@ where
             (_, 0) if self.slots.available_permits() == 0 => self.limits.idle_timeout.min(self.limits.header_timeout),
             (_, 0) => self.limits.idle_timeout,
             _ => self.limits.stall_timeout,
+        }
+    }
+
+    /// Whether a connection is cut off that was told to end. Without requests it has the time of an untaken response beside that of an
+    /// idle connection, unless others wait for its place.
+    fn is_given_up(&self, now: &Snapshot) -> bool {
+        let limits = &self.limits;
+        match now.open {
+            0 if self.slots.available_permits() == 0 => now.since.elapsed() >= limits.header_timeout,
+            0 => now.since.elapsed() >= limits.idle_timeout + limits.stall_timeout,
+            _ => now.ours == 0 && now.since.elapsed() >= limits.stall_timeout,
         }
     }
 

@@ -147,6 +147,25 @@ async fn idle_connections_make_room_for_those_that_wait() {
     }
 }
 
+/// An HTTP/2 connection with one request; nothing that comes is acknowledged.
+const GET_OVER_HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \x00\x00\x00\x04\x00\x00\x00\x00\x00\
+    \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01h";
+
+#[tokio::test]
+async fn an_http2_connection_that_its_peer_does_not_end_makes_room_too() {
+    let limits = ListenerLimits { max_connections: 1, header_timeout: SHORT, idle_timeout: SHORT * 2, ..patient() };
+    let limits = ListenerLimits { stall_timeout: LONG * 2, ..limits };
+    let server = Server::start(None, limits).await;
+    let mut stubborn = server.send(GET_OVER_HTTP2).await;
+    let mut got = Vec::new();
+    while !got.windows(4).any(|window| window == b"done") {
+        assert!(stubborn.read_buf(&mut got).await.expect("open") > 0, "closed before its answer: {got:?}");
+    }
+    let mut waiting = server.send(GET).await;
+    assert!(tokio::time::timeout(LONG, answer(&mut waiting)).await.expect("is served").ends_with("done"));
+}
+
 #[tokio::test]
 async fn a_tls_handshake_that_does_not_begin_is_dropped() {
     let dir = tempfile::tempdir().expect("temporary folder");

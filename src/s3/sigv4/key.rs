@@ -1,7 +1,7 @@
 //! The credential scope, the signing key derived for it, and the chain of chunk signatures.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderName;
 use zeroize::Zeroizing;
@@ -42,16 +42,20 @@ impl SecretKey {
     }
 
     pub(super) fn signing_key(&self, scope: &Scope) -> Arc<HmacKey> {
-        // What is in it is whole at each unlock.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, key)) = &*last
+        if let Some((of, key)) = &*self.last()
             && of == scope
         {
             return Arc::clone(key);
         }
+        // Nobody waits for it: a form may name any day.
         let key = Arc::new(self.derive(scope));
-        *last = Some((scope.clone(), Arc::clone(&key)));
+        *self.last() = Some((scope.clone(), Arc::clone(&key)));
         key
+    }
+
+    /// What is in it is whole at each unlock.
+    fn last(&self) -> MutexGuard<'_, Option<(Scope, Arc<HmacKey>)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `HMAC(HMAC(HMAC(HMAC("AWS4" ‖ secret, date), region), "s3"), "aws4_request")`.

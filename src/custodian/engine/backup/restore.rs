@@ -42,8 +42,10 @@ pub struct Restored {
     pub restored: Vec<KekName>,
     /// Those that are not, and why.
     pub refused: Vec<(KekName, EngineError)>,
-    /// Which of the shares were none of this backup's, and who sent them; the others were enough.
-    pub wrong_shares: Vec<String>,
+    /// Which shares opened it, and who sent them.
+    pub opened_with: Vec<String>,
+    /// Those that do not belong with the others: on one side, somebody's is wrong.
+    pub stray_shares: Vec<String>,
 }
 
 /// A branch key as a backup has it.
@@ -91,6 +93,15 @@ fn whose(shares: &[&Share], sent: &Sent, at: usize) -> String {
     sent.get(at).map_or_else(|| format!("share {index}"), |(officer, _)| format!("share {index} of {officer}"))
 }
 
+/// Those that opened it, and those at `stray`.
+fn told(shares: &[&Share], sent: &Sent, stray: &[usize]) -> (Vec<String>, Vec<String>) {
+    let told = |is_stray: bool| {
+        let all = (0..shares.len()).filter(move |at| stray.contains(at) == is_stray);
+        all.map(|at| whose(shares, sent, at)).collect()
+    };
+    (told(false), told(true))
+}
+
 /// What a restoring needs, and what is known of it so far.
 struct Restoring<'a> {
     who: &'a Requester,
@@ -128,6 +139,7 @@ impl Engine {
         let Gate::Open(approved) = self.gate(&view, gated) else {
             return Err(self.refuse_unapproved(who, &what, &verdict, gated).await);
         };
+        let proposal = approved.id();
         let (backup, shares) = backup.ok_or(BackupRefused::NothingSent)?;
         let sent = if shares.is_empty() { self.sent_shares(call, backup) } else { Sent::new() };
         let given = backup.read_shares(shares.iter().copied())?;
@@ -139,23 +151,32 @@ impl Engine {
             "backup_sha256": hex(&backup.sha256()),
             "keks": names_to_json(note.keks.iter().map(|(name, _)| name)),
         });
-        let more = Details { generation, proposal: Some(approved.id()), detail: Some(detail) };
+        let more = Details { generation, proposal: Some(proposal), detail: Some(detail) };
         let (_, receipt) = self.permit(who, &what, &verdict, more).await?;
-        let Opened { keks, wrong } = backup.open(&shares).await.map_err(|refused| match refused {
+        // One at a time: trying may take seconds of a core.
+        let opening = self.shares.opening().await;
+        let Opened { keks, stray } = backup.open(&shares).await.map_err(|refused| match refused {
             BackupRefused::NotAuthentic if !sent.is_empty() => {
                 let sent: Vec<String> = (0..sent.len()).map(|at| whose(&shares, &sent, at)).collect();
                 BackupRefused::SentNotAuthentic { threshold: note.threshold, sent: sent.join(", ") }
             }
             refused => refused,
         })?;
-        let wrong_shares: Vec<String> = wrong.into_iter().map(|at| whose(&shares, &sent, at)).collect();
-        if !wrong_shares.is_empty() {
+        drop(opening);
+        // Meanwhile an approval may have ended, or the custodian been sealed.
+        let view = self.newest().await?;
+        let Gate::Open(approved) = self.gate(&view, gated) else {
+            return Err(self.refuse_unapproved(who, &what, &verdict, gated).await);
+        };
+        let (opened_with, stray_shares) = told(&shares, &sent, &stray);
+        if !stray_shares.is_empty() {
             let noted = Use { action: Action::Note, ..what.clone() };
-            self.write_note(&noted, generation, json!({ "wrong_shares": wrong_shares })).await?;
+            let detail = json!({ "opened_with": opened_with, "stray_shares": stray_shares });
+            self.write_note(&noted, view.snapshot.generation, detail).await?;
         }
         let value = self.take_in(&Restoring { who, what, backup }, &keks, *approved).await?;
         self.drop_shares(call);
-        Ok(Done { value: Restored { wrong_shares, ..value }, receipt, existed: false })
+        Ok(Done { value: Restored { opened_with, stray_shares, ..value }, receipt, existed: false })
     }
 
     /// Stores what may be stored, some at a time; the first time together with the note that the proposal was carried out.

@@ -25,12 +25,21 @@ pub(super) type Sent = Vec<(SpiffeId, Arc<Share>)>;
 
 /// Shares, by the call that is to be carried out with them.
 #[derive(Default)]
-pub(in crate::custodian::engine) struct HeldShares(Mutex<Vec<(GatedCall, Sent)>>);
+pub(in crate::custodian::engine) struct HeldShares {
+    held: Mutex<Vec<(GatedCall, Sent)>>,
+    /// Held while shares are tried.
+    opening: tokio::sync::Mutex<()>,
+}
 
 impl HeldShares {
+    /// Leave to try shares, which one has at a time.
+    pub(super) async fn opening(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.opening.lock().await
+    }
+
     /// Keeps an officer's share in the place of an earlier one, and gives how many there are.
     fn keep(&self, call: &GatedCall, who: &SpiffeId, share: Share) -> Option<usize> {
-        let mut all = self.0.lock().expect("nobody panics while holding it");
+        let mut all = self.held.lock().expect("nobody panics while holding it");
         let at = match all.iter().position(|(of, _)| of == call) {
             Some(at) => at,
             None if all.len() >= RESTORINGS_MAX => return None,
@@ -50,13 +59,13 @@ impl HeldShares {
 
     /// Those that say that they are of this backup.
     fn of(&self, call: &GatedCall, backup: &Backup) -> Sent {
-        let all = self.0.lock().expect("nobody panics while holding it");
+        let all = self.held.lock().expect("nobody panics while holding it");
         let sent = all.iter().filter(|(of, _)| of == call).flat_map(|(_, sent)| sent);
         sent.filter(|(_, share)| backup.claims(share)).cloned().collect()
     }
 
     fn retain(&self, keeps: impl Fn(&GatedCall) -> bool) {
-        self.0.lock().expect("nobody panics while holding it").retain(|(call, _)| keeps(call));
+        self.held.lock().expect("nobody panics while holding it").retain(|(call, _)| keeps(call));
     }
 }
 

@@ -485,7 +485,8 @@ async fn a_wrong_share_that_an_officer_sent_is_left_out_and_told_of(database: Da
     assert_eq!(give(&officers.alice.asks(), &shares[0]).await, 3);
     let done = restore().await.expect("two are right").value;
     let wrong = format!("share 1 of {}", named[0]);
-    assert_eq!((done.restored, done.wrong_shares), (vec![kek()], vec![wrong.clone()]));
+    assert_eq!((done.restored, done.stray_shares), (vec![kek()], vec![wrong.clone()]));
+    assert_eq!(done.opened_with.len(), 2);
     let told = serde_json::to_string(&empty.log().await).expect("JSON");
     assert!(told.contains(&wrong) && !told.contains(forged), "whose it was is in the log, the share is not");
 }
