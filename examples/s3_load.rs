@@ -19,7 +19,6 @@ use claviger::secret::SecretBytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use rustls::ClientConfig;
 use time::OffsetDateTime;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -76,7 +75,8 @@ struct Options {
 }
 
 struct Load {
-    tls: ClientConfig,
+    /// One for each connection: of connections that are shared, some would be made and never used.
+    clients: Vec<HttpClient<Full<Bytes>>>,
     credentials: Credentials,
     options: Options,
     next: AtomicU64,
@@ -125,23 +125,20 @@ impl Load {
         Ok(())
     }
 
-    async fn work(&self, number: u64) -> anyhow::Result<(HttpClient<Full<Bytes>>, Vec<Duration>)> {
-        let mut taken = Vec::new();
-        // With connections shared, some would be made and never used.
-        let client =
-            HttpClient::new(self.tls.clone(), &ClientSettings { pool_idle_timeout: HELD, ..ClientSettings::default() });
+    async fn work(&self, number: u64) -> anyhow::Result<Vec<Duration>> {
+        let (mut taken, client) = (Vec::new(), &self.clients[usize::try_from(number)?]);
         if self.options.seconds.is_some() || self.options.hold > 0.0 {
-            self.one(&client, number, 0).await.context("the first operation")?;
+            self.one(client, number, 0).await.context("the first operation")?;
         }
         self.ready.wait().await;
         let end = self.options.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if end.is_some_and(|end| end <= Instant::now()) || self.options.count.is_some_and(|count| index >= count) {
-                return Ok((client, taken));
+                return Ok(taken);
             }
             let begun = Instant::now();
-            self.one(&client, index, 0).await.with_context(|| format!("operation {index}"))?;
+            self.one(client, index, 0).await.with_context(|| format!("operation {index}"))?;
             taken.push(begun.elapsed());
         }
     }
@@ -155,11 +152,20 @@ async fn main() -> anyhow::Result<()> {
     let credentials =
         Credentials { access_key: variable("AWS_ACCESS_KEY_ID")?, secret: secret.into(), session_token: None };
     let tls = client_config(&ClientTls { ca_file: options.ca.clone(), identity: None })?;
+    let settings = ClientSettings { pool_idle_timeout: HELD, ..ClientSettings::default() };
+    let clients = (0..options.connections).map(|_| HttpClient::new(tls.clone(), &settings)).collect();
     let body: Bytes = (0..options.size).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect::<Vec<_>>().into();
     // Whoever waits for all to be ready is one more.
     let ready = Barrier::new(usize::try_from(options.connections)? + 1);
-    let load =
-        Arc::new(Load { tls, credentials, options, next: AtomicU64::new(0), retried: AtomicU64::new(0), body, ready });
+    let load = Arc::new(Load {
+        clients,
+        credentials,
+        options,
+        next: AtomicU64::new(0),
+        retried: AtomicU64::new(0),
+        body,
+        ready,
+    });
     let mut workers: JoinSet<_> = (0..load.options.connections)
         .map(|number| {
             let load = Arc::clone(&load);
@@ -173,11 +179,9 @@ async fn main() -> anyhow::Result<()> {
         Some(ended) = workers.join_next() => { ended??; }
     }
     let begun = Instant::now();
-    let (mut clients, mut taken) = (Vec::new(), Vec::new());
+    let mut taken = Vec::new();
     while let Some(worker) = workers.join_next().await {
-        let (client, of_it) = worker??;
-        clients.push(client);
-        taken.extend(of_it);
+        taken.extend(worker??);
     }
     let elapsed = begun.elapsed();
     taken.sort();
@@ -193,6 +197,5 @@ async fn main() -> anyhow::Result<()> {
     });
     writeln!(std::io::stdout(), "{report}")?;
     tokio::time::sleep(Duration::from_secs_f64(load.options.hold)).await;
-    drop(clients);
     Ok(())
 }

@@ -312,7 +312,10 @@ pub fn hkdf_sha256<const N: usize>(salt: &[u8], ikm: &[u8], info: &[u8]) -> Secr
 
 /// HMAC-SHA256 of `message` under `key`.
 pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let tag = scrubbing_stack(|| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message));
+    bytes_of(scrubbing_stack(|| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message)))
+}
+
+fn bytes_of(tag: hmac::Tag) -> [u8; 32] {
     tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }
 
@@ -327,8 +330,7 @@ impl HmacKey {
 
     /// HMAC-SHA256 of `message`.
     pub fn sign(&self, message: &[u8]) -> [u8; 32] {
-        let tag = scrubbing_stack(|| hmac::sign(&self.0, message));
-        tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
+        bytes_of(scrubbing_stack(|| hmac::sign(&self.0, message)))
     }
 }
 

@@ -10,7 +10,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 
 /// The waiting one looks no oftener than this.
 const LOOK_MIN: Duration = Duration::from_millis(5);
@@ -58,14 +58,12 @@ impl Progress {
         loop {
             let now = self.snapshot();
             let limit = limit(&now);
-            let left = if now.ours > 0 {
-                limit / 4
-            } else if now.since.elapsed() >= limit {
+            let left = limit.saturating_sub(now.since.elapsed());
+            if now.ours == 0 && left.is_zero() {
                 return now;
-            } else {
-                limit.saturating_sub(now.since.elapsed())
-            };
-            sleep_until(Instant::now() + left.min(shortest).max(LOOK_MIN)).await;
+            }
+            let look_after = if now.ours > 0 { limit / 4 } else { left };
+            sleep(look_after.min(shortest).max(LOOK_MIN)).await;
         }
     }
 

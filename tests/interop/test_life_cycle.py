@@ -234,9 +234,8 @@ def send_forged_share(tenants, backup, identity, who):
     certs = tenants.dir / "certs"
     context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
     context.load_cert_chain(certs / f"officer-{who}.crt", certs / f"officer-{who}.key")
-    head = json.loads(backup.read_text().splitlines()[0])
-    canonical = json.dumps(head, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    body = {"backup_sha256": hashlib.sha256(canonical.encode()).hexdigest(), "share": base64.b64encode(share).decode()}
+    approved = hashlib.sha256(backup.read_bytes().splitlines()[0]).hexdigest()
+    body = {"backup_sha256": approved, "share": base64.b64encode(share).decode()}
     connection = http.client.HTTPSConnection(tenants.custodian_host, tenants.custodian_port, context=context, timeout=30)
     connection.request("POST", "/v1/sys/claviger/restore/share", json.dumps(body), {"X-Vault-Request": "true"})
     answer = connection.getresponse()

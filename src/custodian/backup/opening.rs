@@ -50,9 +50,12 @@ impl Backup {
                 let mut together = belonging(shares, choice, &key);
                 if together.len() < shares.len() {
                     // Others may give the same key, and be more.
-                    let gives_it = |choice: &u32| is_of(chosen(shares, *choice), &key);
-                    for other in choices().filter(gives_it).map(|choice| belonging(shares, choice, &key)) {
-                        together = if other.len() > together.len() { other } else { together };
+                    for other in choices() {
+                        if is_of(chosen(shares, other), &key) {
+                            let others = belonging(shares, other, &key);
+                            together = if others.len() > together.len() { others } else { together };
+                        }
+                        tokio::task::yield_now().await;
                     }
                 }
                 let stray = (0..shares.len()).filter(|at| !together.contains(at)).collect();

@@ -157,10 +157,15 @@ where
     fn patience(&self, now: &Snapshot) -> Duration {
         match (now.begun, now.open) {
             (0, _) => self.limits.header_timeout,
-            (_, 0) if self.slots.available_permits() == 0 => self.limits.idle_timeout.min(self.limits.header_timeout),
+            (_, 0) if self.is_full() => self.limits.idle_timeout.min(self.limits.header_timeout),
             (_, 0) => self.limits.idle_timeout,
             _ => self.limits.stall_timeout,
         }
+    }
+
+    /// Whether further connections wait until one ends.
+    fn is_full(&self) -> bool {
+        self.slots.available_permits() == 0
     }
 
     /// Whether a connection is cut off that was told to end. Without requests it has the time of an untaken response beside that of an
@@ -168,7 +173,7 @@ where
     fn is_given_up(&self, now: &Snapshot) -> bool {
         let limits = &self.limits;
         match now.open {
-            0 if self.slots.available_permits() == 0 => now.since.elapsed() >= limits.header_timeout,
+            0 if self.is_full() => now.since.elapsed() >= limits.header_timeout,
             0 => now.since.elapsed() >= limits.idle_timeout + limits.stall_timeout,
             _ => now.ours == 0 && now.since.elapsed() >= limits.stall_timeout,
         }

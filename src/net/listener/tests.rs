@@ -154,8 +154,8 @@ const GET_OVER_HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
 
 #[tokio::test]
 async fn an_http2_connection_that_its_peer_does_not_end_makes_room_too() {
-    let limits = ListenerLimits { max_connections: 1, header_timeout: SHORT, idle_timeout: SHORT * 2, ..patient() };
-    let limits = ListenerLimits { stall_timeout: LONG * 2, ..limits };
+    let [header_timeout, idle_timeout, stall_timeout] = [SHORT, SHORT * 2, LONG * 2];
+    let limits = ListenerLimits { max_connections: 1, header_timeout, idle_timeout, stall_timeout, ..patient() };
     let server = Server::start(None, limits).await;
     let mut stubborn = server.send(GET_OVER_HTTP2).await;
     let mut got = Vec::new();

@@ -93,7 +93,7 @@ fn whose(shares: &[&Share], sent: &Sent, at: usize) -> String {
     sent.get(at).map_or_else(|| format!("share {index}"), |(officer, _)| format!("share {index} of {officer}"))
 }
 
-/// Those that opened it, and those at `stray`.
+/// What to call those that are not at `stray`, and those that are.
 fn told(shares: &[&Share], sent: &Sent, stray: &[usize]) -> (Vec<String>, Vec<String>) {
     let told = |is_stray: bool| {
         let all = (0..shares.len()).filter(move |at| stray.contains(at) == is_stray);
@@ -157,8 +157,8 @@ impl Engine {
         let opening = self.shares.opening().await;
         let Opened { keks, stray } = backup.open(&shares).await.map_err(|refused| match refused {
             BackupRefused::NotAuthentic if !sent.is_empty() => {
-                let sent: Vec<String> = (0..sent.len()).map(|at| whose(&shares, &sent, at)).collect();
-                BackupRefused::SentNotAuthentic { threshold: note.threshold, sent: sent.join(", ") }
+                let (all, _) = told(&shares, &sent, &[]);
+                BackupRefused::SentNotAuthentic { threshold: note.threshold, sent: all.join(", ") }
             }
             refused => refused,
         })?;

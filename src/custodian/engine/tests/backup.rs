@@ -77,6 +77,15 @@ async fn back_up(engine: &Engine, officers: &Officers, holders: &Holders) -> Bac
     Backup::parse(&done.expect("makes").value.text).expect("parses")
 }
 
+/// Of the KEK of a custodian that is there no more.
+async fn two_backups(officers: &Officers, holders: &Holders) -> [Backup; 2] {
+    let database = Database::sqlite().await;
+    let root = make(&database).await;
+    let custodian = open(&database, &root, "custodian-1").await;
+    custodian.engine.create(&officers.rita.asks(), &kek(), derived(), &call("create")).await.expect("creates");
+    [back_up(&custodian.engine, officers, holders).await, back_up(&custodian.engine, officers, holders).await]
+}
+
 async fn restore(
     engine: &Engine,
     officers: &Officers,
@@ -412,13 +421,8 @@ async fn nobodys_word_is_taken_for_the_version_that_a_branch_key_is_from(databas
 }
 
 async fn officers_send_their_shares_and_nobody_holds_them_all(database: Database) {
-    let first = Database::sqlite().await;
-    let root = make(&first).await;
-    let custodian = open(&first, &root, "custodian-1").await;
     let (officers, holders) = (Officers::new(), Holders::new());
-    custodian.engine.create(&officers.rita.asks(), &kek(), derived(), &call("create")).await.expect("creates");
-    let backup = back_up(&custodian.engine, &officers, &holders).await;
-    let another = back_up(&custodian.engine, &officers, &holders).await;
+    let [backup, another] = two_backups(&officers, &holders).await;
     let (shares, others) = (holders.shares(&backup), holders.shares(&another));
     let root = make(&database).await;
     let empty = open(&database, &root, "custodian-9").await;
@@ -457,12 +461,8 @@ async fn officers_send_their_shares_and_nobody_holds_them_all(database: Database
 }
 
 async fn a_wrong_share_that_an_officer_sent_is_left_out_and_told_of(database: Database) {
-    let first = Database::sqlite().await;
-    let root = make(&first).await;
-    let custodian = open(&first, &root, "custodian-1").await;
     let (officers, holders) = (Officers::new(), Holders::new());
-    custodian.engine.create(&officers.rita.asks(), &kek(), derived(), &call("create")).await.expect("creates");
-    let backup = back_up(&custodian.engine, &officers, &holders).await;
+    let [backup, _] = two_backups(&officers, &holders).await;
     let shares = holders.shares(&backup);
     let forged = share::forged(&Share::parse(&shares[0]).expect("is one")).to_text();
     let forged = std::str::from_utf8(forged.expose()).expect("base64");
