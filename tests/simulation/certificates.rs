@@ -1,4 +1,4 @@
-//! Certificates for the custodians and the proxies, made once for all runs.
+//! Certificates for the custodians and the proxies, made once a run.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

@@ -54,6 +54,18 @@ pub(crate) enum Fault {
     Unwatched,
 }
 
+impl Fault {
+    const ALL: [Self; 5] = [Self::Plaintext, Self::BareKey, Self::WrongByte, Self::LostWrite, Self::Unwatched];
+
+    pub(crate) fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| fault.name() == name)
+    }
+}
+
 /// Everything that there is.
 pub(crate) struct World {
     pub(crate) net: Net,
